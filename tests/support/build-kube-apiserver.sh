@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Put etcd and kube-apiserver into a folder, for tests on a machine that has no Docker engine.
+#
+#   build-kube-apiserver.sh FOLDER [COMPONENT ...]
+#
+# etcd comes from Debian's etcd-server package; kube-apiserver (and any other COMPONENT of
+# Kubernetes, such as kubelet) is compiled from the source package `kubernetes` of Debian bookworm.
+# The addresses of the mirrors are read from this machine's own apt configuration.
+# The compiler is bullseye's Go 1.15: built with bookworm's Go 1.19, this kube-apiserver crashes on
+# concurrent map access and reads an empty string as null.
+set -euo pipefail
+
+folder=$(realpath -m "${1:?usage: $0 FOLDER [COMPONENT ...]}")
+shift
+components=("$@")
+[ ${#components[@]} -gt 0 ] || components=(kube-apiserver)
+
+mkdir -p "$folder"
+exec 9>"$folder/.lock"
+flock 9 # two test runs at once: the second waits for the first one's result
+
+missing=()
+for component in "${components[@]}"; do
+  [ -x "$folder/$component" ] || missing+=("$component")
+done
+if [ -x "$folder/etcd" ] && [ ${#missing[@]} -eq 0 ]; then exit 0; fi
+
+say() { printf '%s kube-apiserver build: %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
+
+work=$folder/.build
+apt_dir=$work/apt
+mkdir -p "$apt_dir/lists/partial" "$apt_dir/debs" "$work/src" "$work/go"
+
+# An apt configuration of its own, so that the machine's is neither changed nor needed to be complete.
+mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Identifier: Packages' 'Origin: Debian' |
+  awk '$2 !~ /-/ { print $1; exit }')
+[ -n "$mirror" ] || {
+  say "no Debian mirror in this machine's apt configuration: add one, or run apt-get update"
+  exit 1
+}
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+cat >"$apt_dir/sources.list" <<LIST
+deb-src [signed-by=$keyring] $mirror bookworm main
+deb [signed-by=$keyring] $mirror bookworm main
+deb [signed-by=$keyring check-valid-until=no] $mirror bullseye main
+LIST
+apt_own=(-q -o "Dir::Etc::sourcelist=$apt_dir/sources.list" -o Dir::Etc::sourceparts=/dev/null
+  -o "Dir::State::lists=$apt_dir/lists" -o APT::Sandbox::User=root)
+say "reading package lists"
+apt-get "${apt_own[@]}" update >"$work/apt.log" 2>&1 || { tail -5 "$work/apt.log" >&2; exit 1; }
+
+fetch_deb() { # PACKAGE[/RELEASE] -> unpacked below $work/go
+  (cd "$apt_dir/debs" && apt-get "${apt_own[@]}" download "$1" >>"$work/apt.log" 2>&1)
+}
+
+if [ ! -x "$folder/etcd" ]; then
+  say "fetching etcd"
+  fetch_deb etcd-server/bookworm
+  dpkg-deb -x "$apt_dir"/debs/etcd-server_*.deb "$work/etcd"
+  install -m 755 "$work/etcd/usr/bin/etcd" "$folder/etcd"
+fi
+
+if [ ${#missing[@]} -gt 0 ]; then
+  say "fetching Go 1.15 and the source of Kubernetes 1.20.2"
+  if [ ! -x "$work/go/usr/lib/go-1.15/bin/go" ]; then
+    fetch_deb golang-1.15-go/bullseye
+    fetch_deb golang-1.15-src/bullseye
+    for deb in "$apt_dir"/debs/golang-1.15-*.deb; do dpkg-deb -x "$deb" "$work/go"; done
+  fi
+  source_dir=$work/src/k8s.io/kubernetes
+  if [ ! -d "$source_dir" ]; then
+    (cd "$work/src" && apt-get "${apt_own[@]}" source --download-only kubernetes >>"$work/apt.log" 2>&1 &&
+      dpkg-source --no-check -x kubernetes_*.dsc "$work/src/unpacked" >>"$work/apt.log" 2>&1)
+    mkdir -p "$work/src/k8s.io"
+    mv "$work/src/unpacked" "$source_dir"
+  fi
+  # The build wants to stand inside a GOPATH: $GOPATH/src/k8s.io/kubernetes.
+  export GOPATH=$work GOROOT=$work/go/usr/lib/go-1.15 GO111MODULE=off GOFLAGS= GOCACHE=$work/gocache
+  export PATH=$GOROOT/bin:$PATH KUBE_GIT_VERSION=v1.20.2 KUBE_GIT_COMMIT=debian KUBE_GIT_TREE_STATE=archive
+  for component in "${missing[@]}"; do
+    say "compiling $component (about 5 minutes on 2 cores)"
+    started=$SECONDS
+    (cd "$source_dir" && exec make "WHAT=cmd/$component" GOFLAGS=-v) >"$work/$component.log" 2>&1 9>&- &
+    build=$!
+    while kill -0 "$build" 2>/dev/null; do
+      sleep 5
+      [ $(((SECONDS - started) % 30)) -ge 5 ] ||
+        say "compiling $component, $((SECONDS - started)) s, $(grep -c . "$work/$component.log") packages done"
+    done
+    wait "$build" || { tail -20 "$work/$component.log" >&2; say "failed, the whole log is $work/$component.log"; exit 1; }
+    install -m 755 "$source_dir/_output/bin/$component" "$folder/$component" 2>/dev/null ||
+      install -m 755 "$source_dir/_output/local/go/bin/$component" "$folder/$component"
+  done
+fi
+rm -rf "$work" # 2 GB that nothing needs any more
+say "done: $folder"
