@@ -92,9 +92,11 @@ def parse(document: object, options: Options) -> Checkpoint:
     return Checkpoint(namespace=metadata.get("namespace"), llm_checkpoint=llm_checkpoint, **found)
 
 
-def require_finished(document: dict[str, Any]) -> None:
-    """Refuse an LLMCheckpoint whose tuning has not succeeded."""
-    status = document.get("status") or {}
+def require_finished(document: object) -> None:
+    """Refuse an LLMCheckpoint that has a status and whose tuning has not succeeded."""
+    if not isinstance(document, dict) or "status" not in document:
+        return
+    status = document["status"]
     state = status.get("state") if isinstance(status, dict) else None
     if state != "SUCCESSFUL":
         raise Refusal(

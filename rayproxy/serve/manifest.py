@@ -77,7 +77,7 @@ def _serve_config(options: Options, capabilities: Capabilities) -> dict[str, Any
 
 
 def _cluster(checkpoint: Checkpoint, options: Options, capabilities: Capabilities) -> dict[str, Any]:
-    version = _ray_version(options, capabilities)
+    version = ray_version(options, capabilities)
     cluster: dict[str, Any] = {"rayVersion": version}
     if capabilities.auth_options and _numbers(version) >= _RAY_HAS_TOKENS:
         # Whoever reaches Ray's dashboard without a token can run code on the cluster.
@@ -90,7 +90,8 @@ def _cluster(checkpoint: Checkpoint, options: Options, capabilities: Capabilitie
     }
 
 
-def _ray_version(options: Options, capabilities: Capabilities) -> str:
+def ray_version(options: Options, capabilities: Capabilities) -> str:
+    """Return the version that the RayService names; refuse one that KubeRay cannot serve with."""
     if not capabilities.serve_config_v2:
         return options.ray_version or RAY_VERSION_OF_SERVE_CONFIG
     version = options.ray_version or RAY_VERSION

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from rayproxy.serve.refusal import Refusal
+
 Schema = Mapping[str, Any]
 
 _TYPES: dict[str, Callable[[object], bool]] = {
@@ -27,6 +29,13 @@ def violations(schema: Schema, document: dict[str, Any]) -> list[str]:
     # The server itself knows these three, whatever the schema says of them.
     body = {key: value for key, value in document.items() if key not in ("apiVersion", "kind", "metadata")}
     return list(_walk(schema, body, ""))
+
+
+def require_kept(schema: Schema, document: dict[str, Any]) -> None:
+    """Refuse a document of which the server would drop or reject a field."""
+    found = violations(schema, document)
+    if found:
+        raise Refusal(f"the cluster's {document['kind']} does not take this:\n  " + "\n  ".join(found))
 
 
 def _walk(schema: Schema, value: object, path: str) -> Iterator[str]:
@@ -52,7 +61,7 @@ def _walk_object(schema: Schema, value: dict[str, object], path: str) -> Iterato
         elif isinstance(others, Mapping):
             yield from _walk(others, item, _join(path, key))
         elif not others and not schema.get("x-kubernetes-preserve-unknown-fields"):
-            yield f"{_join(path, key)}: unknown to this cluster, which would drop it without a word"
+            yield f"{_join(path, key)}: unknown, and would be dropped without a word"
 
 
 def _rejected(schema: Schema, value: object) -> str | None:
