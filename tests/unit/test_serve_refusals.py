@@ -68,19 +68,13 @@ CHECKPOINTS = {
         DOCUMENTED,
         "spec.checkpoint",
         "datatunerx/../../etc",
-        (
-            "LLMCheckpoint finetune-sample: --checkpoint-dir: '/checkpoint/../../etc' is not an absolute path "
-            "without spaces and '..'"
-        ),
+        "LLMCheckpoint finetune-sample: --checkpoint-dir: '/checkpoint/../../etc' is not an absolute path",
     ),
     "documented, relative path": (
         DOCUMENTED,
         "spec.image.path",
         "llama2-7b",
-        (
-            "LLMCheckpoint finetune-sample: --base-model-dir: 'llama2-7b' is not an absolute path "
-            "without spaces and '..'"
-        ),
+        "LLMCheckpoint finetune-sample: --base-model-dir: 'llama2-7b' is not an absolute path",
     ),
     "documented, no such pull policy": (
         DOCUMENTED,
@@ -213,7 +207,7 @@ OPTIONS = {
     "--env 1A=b": "--env.1A: '1A' is not the name of an environment variable",
     "--env A=b,c": "--env: 'c' is not NAME=VALUE; a value that has a comma belongs in the values file",
     "--env A=1 --env A=2": "--env: 'A' is given twice",
-    "--env BASE_MODEL_DIR=/x": "--env BASE_MODEL_DIR: set already, by the checkpoint or by an option of its own",
+    "--env BASE_MODEL_DIR=/x": "--env BASE_MODEL_DIR: set already, by the checkpoint or by an option",
     "--env SERVING_MAX_LENGTH=1 --max-length 2": "--env SERVING_MAX_LENGTH: set already",
     "--dtype int3": "--dtype: Input should be 'auto', 'float32', 'bfloat16' or 'float16'",
     "--gpu-memory-utilization 1.5": "--gpu-memory-utilization: Input should be less than or equal to 1",
