@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
-from pydantic_settings import CliPositionalArg, CliToggleFlag  # noqa: TC002 - as above
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, CliPositionalArg, CliToggleFlag, SettingsConfigDict
 
-from rayproxy.api import ApiError, CredentialsError
 from rayproxy.serve import capabilities, checkpoint, fields, schema, text, wait
 from rayproxy.serve.cluster import Cluster
 from rayproxy.serve.connect import connect
@@ -23,18 +21,28 @@ from rayproxy.serve.progress import STAGES
 from rayproxy.serve.refusal import Refusal
 
 
-class _Command(BaseModel):
+class _Command(BaseSettings):
     """Hold what both commands ask for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+    model_config = SettingsConfigDict(
+        env_prefix="RAYPROXY_",
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        populate_by_name=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_shortcuts={"namespace": "n", "filename": "f", "output": "o"},
+    )
 
     namespace: fields.ObjectName | None = Field(
-        None,
-        validation_alias=AliasChoices("n", "namespace"),
-        description="namespace; default: the file's, else the context's",
+        None, description="namespace; default: the file's, else the context's"
     )
     kubeconfig: str | None = Field(
-        None, description="default: KUBECONFIG, ~/.kube/config, or the pod's own login"
+        None,
+        validation_alias=AliasChoices("kubeconfig", "KUBECONFIG"),
+        description="kubeconfig; default: KUBECONFIG, ~/.kube/config, or the pod's own login",
     )
     context: str | None = Field(None, description="context of the kubeconfig; default: its current one")
     force: CliToggleFlag[bool] = Field(default=False, description="also what others than rayproxy made")
@@ -45,7 +53,7 @@ class _Command(BaseModel):
         return Cluster(api, self.namespace or namespace or default)
 
 
-class Serve(_Command, Options):
+class Serve(_Command, Options):  # type: ignore[misc] - the two kinds of model_config merge
     """Serve a fine-tuned checkpoint: make the RayService of an LLMCheckpoint."""
 
     checkpoint: CliPositionalArg[fields.ObjectName | None] = Field(
@@ -53,7 +61,6 @@ class Serve(_Command, Options):
     )
     filename: str | None = Field(
         None,
-        validation_alias=AliasChoices("f", "filename"),
         description="read the LLMCheckpoint from this file, or from standard input with '-'",
     )
     values: str | None = Field(None, description="YAML file with options of the RayService; flags win")
@@ -61,9 +68,7 @@ class Serve(_Command, Options):
         None, description="release of KubeRay, such as 1.7; default: read from the cluster's RayService"
     )
     dry_run: CliToggleFlag[bool] = Field(default=False, description="print the RayService and change nothing")
-    output: Literal["yaml", "json"] = Field(
-        "yaml", validation_alias=AliasChoices("o", "output"), description="how --dry-run prints it"
-    )
+    output: Literal["yaml", "json"] = Field("yaml", description="how --dry-run prints it")
     wait: CliToggleFlag[bool] = Field(
         default=False, description="follow it until the first answer, or a clear failure"
     )
@@ -73,11 +78,8 @@ class Serve(_Command, Options):
         default=False, description="even when the LLMCheckpoint is not SUCCESSFUL"
     )
 
-    def cli_cmd(self) -> None:
-        """Run the command; exit with 1 and the reason where it is refused or fails."""
-        _or_exit(self._serve)
-
-    def _serve(self) -> None:
+    def main(self) -> int:
+        """Make the RayService; raise Refusal, ApiError or CredentialsError."""
         options = self._options()
         document = self._file()
         # Nothing to read from a cluster, and nothing to change in one: then none is needed.
@@ -91,6 +93,7 @@ class Serve(_Command, Options):
             sys.stdout.write(text.dump(manifest, self.output))
         elif cluster:
             self._apply(manifest, cluster)
+        return 0
 
     def _options(self) -> Options:
         given = {name: getattr(self, name) for name in self.model_fields_set & Options.model_fields.keys()}
@@ -153,14 +156,12 @@ class Unserve(_Command):
 
     name: CliPositionalArg[fields.ObjectName] = Field(description="name of the RayService")
 
-    def cli_cmd(self) -> None:
-        """Run the command; exit with 1 and the reason where it is refused or fails."""
-        _or_exit(self._unserve)
-
-    def _unserve(self) -> None:
+    def main(self) -> int:
+        """Delete the RayService; raise Refusal, ApiError or CredentialsError."""
         cluster = self.cluster()
         cluster.delete(self.name, force=self.force)
         _say(f"RayService {self.name} deleted in namespace {cluster.namespace}")
+        return 0
 
 
 def _namespace(document: object) -> str | None:
@@ -178,11 +179,3 @@ def _read(path: str) -> str:
 def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
-
-
-def _or_exit(work: Callable[[], None]) -> None:
-    try:
-        work()
-    except (Refusal, ApiError, CredentialsError) as error:
-        _say(f"rayproxy: {error}")
-        raise SystemExit(1) from error

@@ -128,22 +128,15 @@ def checked(values: Mapping[str, Any], source: str = "options") -> Options:
         raise Refusal(f"{source}: {explain(error)}") from error
 
 
-def explain(error: ValidationError, command: str = "") -> str:
-    """Say what is wrong with each option, by its flag; `command` is left out of the names."""
-    return "; ".join(_reasons(error, command))
+def explain(error: ValidationError) -> str:
+    """Say what is wrong with each option, by its flag."""
+    return "; ".join(_reasons(error))
 
 
-def _reasons(error: ValidationError, command: str) -> Iterator[str]:
+def _reasons(error: ValidationError) -> Iterator[str]:
     for detail in error.errors(include_url=False):
-        place = [str(part) for part in detail["loc"] if part != "[key]"]
-        if place[:1] == [command]:
-            del place[0]
+        flag = ".".join(str(part) for part in detail["loc"] if part != "[key]").replace("_", "-")
         reason = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
             reason = "there is no such option"
-        yield f"{_flag(place)}: {reason}" if place else reason
-
-
-def _flag(place: list[str]) -> str:
-    name = ".".join(place).replace("_", "-")
-    return f"-{name}" if len(name) == 1 else f"--{name}"
+        yield f"--{flag}: {reason}" if flag else reason

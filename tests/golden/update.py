@@ -15,7 +15,7 @@ sys.path.insert(0, str(TESTS.parent))
 
 from tests.support import golden, readme  # noqa: E402 - the path first
 
-RUN = "import sys; from rayproxy.serve.main import main; main(sys.argv[1:])"
+RUN = "import sys; from rayproxy.serve.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 def main() -> None:

@@ -45,8 +45,8 @@ def _table(fields: dict) -> str:
 def _flag(name: str, field) -> str:
     if name == "checkpoint":
         return "`CHECKPOINT`"
-    letters = [choice for choice in getattr(field.validation_alias, "choices", ()) if len(choice) == 1]
-    flags = [*(f"-{letter}" for letter in letters), f"--{name.replace('_', '-')}"]
+    letter = Serve.model_config["cli_shortcuts"].get(name)
+    flags = [*([f"-{letter}"] if letter else []), f"--{name.replace('_', '-')}"]
     return ", ".join(f"`{flag}`" for flag in flags)
 
 

@@ -10,7 +10,7 @@ from tests.support import golden, readme
 def test_the_command_at_the_head_of_a_golden_file_prints_the_rest_of_it(path, capsys, monkeypatch):
     monkeypatch.chdir(golden.INPUTS)
 
-    main(golden.arguments(path))
+    assert main(golden.arguments(path)) == 0
 
     assert capsys.readouterr().out == golden.output(path)
 

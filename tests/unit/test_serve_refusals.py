@@ -159,11 +159,10 @@ def test_a_broken_checkpoint_is_refused_with_the_field_and_what_to_do(case, tmp_
     file = tmp_path / "checkpoint.yaml"
     file.write_text(yaml.safe_dump(broken(document, path, value)), encoding="utf-8")
 
-    with pytest.raises(SystemExit) as exit_:
-        main(["serve", "-f", str(file), "--kuberay", "1.7", "--dry-run"])
+    code = main(["serve", "-f", str(file), "--kuberay", "1.7", "--dry-run"])
 
     out, err = capsys.readouterr()
-    assert (exit_.value.code, out) == (1, "")
+    assert (code, out) == (1, "")
     assert message in err
 
 
@@ -180,8 +179,7 @@ def test_a_file_without_a_checkpoint_is_refused_by_its_name(text, tmp_path, caps
     file = tmp_path / "checkpoint.yaml"
     file.write_text(text, encoding="utf-8")
 
-    with pytest.raises(SystemExit):
-        main(["serve", "-f", str(file), "--kuberay", "1.7", "--dry-run"])
+    assert main(["serve", "-f", str(file), "--kuberay", "1.7", "--dry-run"]) != 0
 
     assert FILES[text] in capsys.readouterr().err
 
@@ -230,18 +228,16 @@ OPTIONS = {
 def test_a_wrong_option_is_refused_by_its_name(words, capsys, monkeypatch):
     monkeypatch.chdir(golden.INPUTS)
 
-    with pytest.raises(SystemExit) as exit_:
-        main(["serve", "-f", "documented.yaml", "--kuberay", "1.7", "--dry-run", *words.split()])
+    code = main(["serve", "-f", "documented.yaml", "--kuberay", "1.7", "--dry-run", *words.split()])
 
     out, err = capsys.readouterr()
-    assert exit_.value.code in (1, 2)
+    assert code in (1, 2)
     assert out == ""
     assert OPTIONS[words] in err
 
 
 def test_without_a_checkpoint_the_options_that_are_missing_are_named(capsys):
-    with pytest.raises(SystemExit):
-        main(["serve", "--name", "x", "--kuberay", "1.7", "--dry-run"])
+    assert main(["serve", "--name", "x", "--kuberay", "1.7", "--dry-run"]) != 0
 
     assert (
         "name an LLMCheckpoint, or give --image, --base-model-dir (or --storage) as well"
@@ -250,8 +246,9 @@ def test_without_a_checkpoint_the_options_that_are_missing_are_named(capsys):
 
 
 def test_all_that_is_wrong_with_the_options_is_said_at_once(capsys):
-    with pytest.raises(SystemExit):
-        main(["serve", "--gpus", "-1", "--port", "0", "--dtype", "x", "--kuberay", "1.7", "--dry-run"])
+    assert (
+        main(["serve", "--gpus", "-1", "--port", "0", "--dtype", "x", "--kuberay", "1.7", "--dry-run"]) != 0
+    )
 
     err = capsys.readouterr().err
     assert all(flag in err for flag in ("--gpus: ", "--port: ", "--dtype: "))
