@@ -6,14 +6,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from rayproxy.api import ApiError
+from rayproxy.serve.ownership import MANAGER, made_by_rayproxy, managers
 from rayproxy.serve.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rayproxy.api import ApiServer
-
-MANAGER = "rayproxy"
 
 Object = dict[str, Any]
 
@@ -126,24 +125,6 @@ class Cluster:
             raise
         items: list[Object] = answer.get("items") or []
         return items
-
-
-def made_by_rayproxy(found: Object) -> bool:
-    """Tell whether `rayproxy serve` applied this object."""
-    return any(
-        entry.get("manager") == MANAGER and entry.get("operation") == "Apply" for entry in _entries(found)
-    )
-
-
-def managers(found: Object) -> str:
-    """Name those who manage fields of an object, status apart."""
-    names = {entry.get("manager", "") for entry in _entries(found) if "f:spec" in entry.get("fieldsV1", {})}
-    return ", ".join(sorted(filter(None, names))) or "somebody else"
-
-
-def _entries(found: Object) -> list[Object]:
-    entries: list[Object] = found["metadata"].get("managedFields") or []
-    return entries
 
 
 def _owned_by(service: Object, rayservice: Object | None) -> bool:

@@ -53,7 +53,7 @@ class _Command(BaseSettings):
         return Cluster(api, self.namespace or namespace or default)
 
 
-class Serve(_Command, Options):  # type: ignore[misc] - the two kinds of model_config merge
+class Serve(_Command, Options):  # type: ignore[misc]  # pydantic merges the two kinds of model_config
     """Serve a fine-tuned checkpoint: make the RayService of an LLMCheckpoint."""
 
     checkpoint: CliPositionalArg[fields.ObjectName | None] = Field(
@@ -72,7 +72,9 @@ class Serve(_Command, Options):  # type: ignore[misc] - the two kinds of model_c
     wait: CliToggleFlag[bool] = Field(
         default=False, description="follow it until the first answer, or a clear failure"
     )
-    proxy: str | None = Field(None, description="the proxy's address, for --wait to ask: http://HOST:PORT")
+    proxy: fields.ProxyUrl | None = Field(
+        None, description="the proxy's address, for --wait to ask: http://HOST:PORT"
+    )
     timeout: Annotated[float, Field(gt=0)] = Field(1800, description="seconds that --wait waits")
     any_state: CliToggleFlag[bool] = Field(
         default=False, description="even when the LLMCheckpoint is not SUCCESSFUL"

@@ -67,6 +67,10 @@ WorkingDir = Annotated[
         "a working directory that Ray takes, such as file:///home/inference/inference.zip",
     ),
 ]
+ProxyUrl = Annotated[
+    str,
+    _full_match(r"https?://[\w.:\[\]-]+(?:/[\w./-]*)?", "the proxy's address, such as http://127.0.0.1:8080"),
+]
 Text = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
 
 

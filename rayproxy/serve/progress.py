@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rayproxy.serve.ownership import applied_at
 from rayproxy.serve.serve_config import APPLICATION
 
 Object = dict[str, Any]
@@ -97,7 +98,7 @@ def _failure(seen: Observed) -> str:
     ready = _condition(seen.rayservice, "Ready")
     if ready.get("reason") in ("ValidationFailed", "InitializingTimeout"):
         return f"KubeRay gave up: {ready['reason']}: {ready.get('message', '')}"
-    for event in seen.events:
+    for event in _news(seen):
         if event.get("reason") in _REFUSED_BY_KUBERAY and not current_cluster(seen.rayservice):
             return f"KubeRay refuses it: {event.get('message', '')}"
     for pod in seen.pods:
@@ -113,11 +114,22 @@ def _failure(seen: Observed) -> str:
 
 def _detail(seen: Observed) -> str:
     """Return the newest warning about the RayService or its Pods, else what its application says."""
-    warnings = [event for event in seen.events if event.get("type") == "Warning"]
-    newest = max(warnings, key=lambda event: str(event.get("lastTimestamp") or ""), default=None)
+    warnings = [event for event in _news(seen) if event.get("type") == "Warning"]
+    newest = max(warnings, key=_time, default=None)
     if newest is not None:
         return f"{newest['involvedObject']['name']}: {newest.get('reason')}: {newest.get('message', '')}"
     return str(_application(seen.rayservice or {}).get("message", "")).strip()
+
+
+def _news(seen: Observed) -> list[Object]:
+    """Return the Events since the RayService was last applied; earlier ones are about what it was then."""
+    applied = applied_at(seen.rayservice or {})
+    return [event for event in seen.events if _time(event) >= applied]
+
+
+def _time(event: Object) -> str:
+    # An eventTime has microseconds: without them, texts in RFC 3339 compare as their times do.
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")[:19]
 
 
 def _service_status(rayservice: Object) -> Object:

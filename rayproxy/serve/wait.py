@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import urllib3
 
+from rayproxy.api import ApiError
 from rayproxy.serve.manifest import service_name
 from rayproxy.serve.progress import STAGES, Observed, Progress, current_cluster, progress
 from rayproxy.serve.refusal import Refusal
@@ -43,7 +46,7 @@ def answers(url: str) -> bool:
     except urllib3.exceptions.HTTPError:
         return False
     # Ray Serve's own words: no error page of a proxy in between is taken for it.
-    return answer.status == 200 and answer.data == b"success"  # noqa: PLR2004 - OK
+    return answer.status == HTTPStatus.OK and answer.data == b"success"
 
 
 def follow(look: Callable[[], Observed], report: Callable[[str], None], *, goal: int, timeout: float) -> None:
@@ -54,7 +57,7 @@ def follow(look: Callable[[], Observed], report: Callable[[str], None], *, goal:
     started = time.monotonic()
     last: Progress | None = None
     while True:
-        now = progress(look())
+        now = _look_once(look, last)
         if now.failure:
             raise Refusal(now.failure)
         if now != last:
@@ -68,6 +71,16 @@ def follow(look: Callable[[], Observed], report: Callable[[str], None], *, goal:
                 + (f"; last seen: {now.detail}" if now.detail else "")
             )
         time.sleep(_POLL_SECONDS)
+
+
+def _look_once(look: Callable[[], Observed], last: Progress | None) -> Progress:
+    try:
+        return progress(look())
+    except ApiError as error:
+        if HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.TOO_MANY_REQUESTS:
+            raise
+        # An API server that is away for a moment says nothing about the model.
+        return replace(last or Progress(0), detail=str(error))
 
 
 def _line(now: Progress, goal: int, seconds: float) -> str:

@@ -1,58 +1,16 @@
 """`rayproxy serve` and `unserve` against a real API server, with each shape of RayService."""
 
 import json
-import time
 
 import pytest
 import yaml
 
-from rayproxy.api import ApiError
 from rayproxy.serve.main import main
 from tests.support import definitions, golden
 from tests.support.kuberay import MERGE, api
+from tests.support.objects import CHECKPOINTS, RAYSERVICES, install, there, until
 
 pytestmark = pytest.mark.apiserver
-
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-RAYSERVICES = "/apis/ray.io/v1/namespaces/{}/rayservices"
-CHECKPOINTS = "/apis/core.datatunerx.io/v1beta1/namespaces/{}/llmcheckpoints"
-
-
-def install(server, crds):
-    """Put definitions into the cluster in place of others of their names; wait until they are served."""
-    for crd in crds:
-        path = f"{CRDS}/{crd['metadata']['name']}"
-        if there(server, path):
-            server.send("DELETE", path, {})
-            until(lambda path=path: not there(server, path))
-        server.send("POST", CRDS, crd)
-        until(lambda path=path: established(server.get(path)))
-        # Established comes a moment before the first request is answered.
-        plural, group = crd["metadata"]["name"].split(".", 1)
-        version = crd["spec"]["versions"][0]["name"]
-        until(lambda path=f"/apis/{group}/{version}/{plural}": there(server, path))
-
-
-def there(server, path):
-    try:
-        return server.get(path)
-    except ApiError as error:
-        if error.status == 404:
-            return None
-        raise
-
-
-def established(crd):
-    conditions = crd.get("status", {}).get("conditions") or []
-    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
-
-
-def until(look, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture(scope="module", params=definitions.ALL, ids=lambda each: each.name)
@@ -307,6 +265,70 @@ def test_unserve_leaves_what_others_made_alone_unless_forced(server, namespace, 
 
     rayproxy("unserve", "finetune-sample", "-n", namespace, "--force")
     until(lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
+
+
+@pytest.fixture
+def frugal(server, namespace, apiserver, tmp_path):
+    """Return the kubeconfig of somebody who may apply RayServices in the namespace, and nothing else."""
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    account = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+    kind = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "frugal"}}
+    rules = [
+        {"apiGroups": ["ray.io"], "resources": ["rayservices"], "verbs": ["get", "create", "patch"]},
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["get"]},
+    ]
+    subject = {"kind": "ServiceAccount", "name": "frugal", "namespace": namespace}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "frugal"}
+    made = {
+        f"{account}/frugal": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "frugal"}},
+        f"{rbac}/roles/frugal": {**kind, "kind": "Role", "rules": rules},
+        f"{rbac}/rolebindings/frugal": {
+            **kind,
+            "kind": "RoleBinding",
+            "subjects": [subject],
+            "roleRef": role,
+        },
+    }
+    for path, body in made.items():
+        server.send("POST", path.rpartition("/")[0], body)
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = server.send("POST", f"{account}/frugal/token", request)["status"]["token"]
+    config = yaml.safe_load(apiserver.kubeconfig.read_text(encoding="utf-8"))
+    config["users"][0]["user"] = {"token": token}
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    yield path
+    for made_path in made:
+        server.send("DELETE", made_path, {})
+
+
+def test_who_may_not_read_definitions_says_which_kuberay_it_is(frugal, defined, server, namespace, capsys):
+    words = ["serve", "-f", str(golden.INPUTS / "documented.yaml"), "--kubeconfig", str(frugal)]
+
+    assert main(words) == 1
+    assert "say which release of KubeRay it has with --kuberay" in capsys.readouterr().err
+
+    assert main([*words, "--kuberay", defined.kuberay]) == 0
+    assert there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
+
+
+def test_an_api_server_that_is_away_is_named(tmp_path, capsys, apiserver):
+    config = yaml.safe_load(apiserver.kubeconfig.read_text(encoding="utf-8"))
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+
+    assert main(["serve", "-f", str(golden.INPUTS / "documented.yaml"), "--kubeconfig", str(path)]) == 1
+
+    assert "https://127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_a_kubeconfig_that_is_not_there_is_named(tmp_path, capsys):
+    path = str(tmp_path / "nowhere")
+
+    assert main(["unserve", "x", "--kubeconfig", path]) == 1
+
+    assert path in capsys.readouterr().err
 
 
 def test_a_dry_run_against_the_cluster_changes_nothing(server, namespace, rayproxy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -85,7 +86,7 @@ class KubeRay:
             "type": "Warning",
             "reason": reason,
             "message": message,
-            "lastTimestamp": "2026-01-01T00:00:00Z",
+            "lastTimestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         self._create("events", event)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rayproxy.api import ApiError
 from rayproxy.serve.progress import STAGES, Observed, progress
 from rayproxy.serve.refusal import Refusal
 from rayproxy.serve.wait import follow
@@ -122,6 +123,44 @@ def test_the_newest_warning_says_why_it_takes_so_long():
         progress(Observed(rayservice(), events=events)).detail
         == "m-worker: FailedScheduling: FailedScheduling"
     )
+
+
+def test_what_was_said_of_the_rayservice_before_it_was_applied_again_counts_no_more():
+    applied = {"manager": "rayproxy", "operation": "Apply", "time": "2026-01-01T00:00:05Z"}
+    seen = {"metadata": {"name": "m", "managedFields": [applied]}}
+    event = {"type": "Warning", "reason": "InvalidRayServiceSpec", "involvedObject": {"name": "m"}}
+
+    before = progress(Observed(seen, events=(event | {"lastTimestamp": "2026-01-01T00:00:04Z"},)))
+    since = progress(Observed(seen, events=(event | {"eventTime": "2026-01-01T00:00:05.000001Z"},)))
+
+    assert (before.failure, before.detail) == ("", "")
+    assert since.failure.startswith("KubeRay refuses it")
+
+
+@pytest.mark.parametrize("status", [0, 429, 500, 503])
+def test_an_api_server_that_is_away_for_a_moment_ends_nothing(status, monkeypatch):
+    looks = iter([Observed(rayservice(), BOTH_UP), ApiError("away", status), Observed(rayservice("RUNNING"))])
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    lines = []
+
+    def look():
+        seen = next(looks)
+        if isinstance(seen, ApiError):
+            raise seen
+        return seen
+
+    follow(look, lines.append, goal=STAGES.index("app running") + 1, timeout=60)
+
+    assert [line.partition(" after ")[0] for line in lines] == ["[3/5] worker up"] * 2 + ["[5/5] app running"]
+    assert lines[1].endswith(": away")
+
+
+def test_what_the_api_server_forbids_ends_the_wait():
+    def look():
+        raise ApiError("forbidden", 403)
+
+    with pytest.raises(ApiError, match="forbidden"):
+        follow(look, lambda _: None, goal=1, timeout=60)
 
 
 def test_each_change_is_one_line_until_the_goal(monkeypatch):
