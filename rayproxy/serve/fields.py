@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 from pydantic_settings import NoDecode
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _LABEL_NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _LABEL_VALUE = rf"(?:{_LABEL_NAME})?"
@@ -93,9 +91,7 @@ def toleration(text: str) -> dict[str, str]:
     """Read `KEY[=VALUE][:EFFECT]`, a taint as kubectl writes it."""
     match = re.fullmatch(rf"({_LABEL_KEY})(?:=({_LABEL_VALUE}))?(?::({_EFFECTS}))?", text)
     if not match:
-        raise ValueError(
-            f"{text!r} is not KEY[=VALUE][:EFFECT], a taint; effects: {_EFFECTS.replace('|', ', ')}"
-        )
+        raise ValueError(f"{text!r} is not KEY[=VALUE][:EFFECT], a taint; effects: {_EFFECTS.replace('|', ', ')}")
     key, value, effect = match.groups()
     how = {"operator": "Exists"} if value is None else {"operator": "Equal", "value": value}
     return {"key": key, **how, **({"effect": effect} if effect else {})}
@@ -121,9 +117,7 @@ def _paired(value: object) -> object:
     for item in filter(None, value.split(",")):
         name, separator, text = item.partition("=")
         if not separator:
-            raise ValueError(
-                f"{item!r} is not NAME=VALUE; a value that has a comma belongs in the values file"
-            )
+            raise ValueError(f"{item!r} is not NAME=VALUE; a value that has a comma belongs in the values file")
         if name in pairs:
             raise ValueError(f"{name!r} is given twice")
         pairs[name] = text

@@ -11,16 +11,12 @@ Object = dict[str, Any]
 
 def made_by_rayproxy(found: Object) -> bool:
     """Tell whether `rayproxy serve` applied this object."""
-    return any(
-        entry.get("manager") == MANAGER and entry.get("operation") == "Apply" for entry in _entries(found)
-    )
+    return any(entry.get("manager") == MANAGER and entry.get("operation") == "Apply" for entry in _entries(found))
 
 
 def applied_at(found: Object) -> str:
     """Return when rayproxy last changed this object, RFC 3339 in UTC without the Z; "" where it did not."""
-    times = [
-        entry["time"] for entry in _entries(found) if entry.get("manager") == MANAGER and "time" in entry
-    ]
+    times = [entry["time"] for entry in _entries(found) if entry.get("manager") == MANAGER and "time" in entry]
     return max(times, default="")[:19]
 
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import urllib3
 
 from rayproxy.api import ApiError
+from rayproxy.serve.cluster import Cluster
 from rayproxy.serve.manifest import service_name
 from rayproxy.serve.progress import STAGES, Observed, Progress, current_cluster, progress
-from rayproxy.serve.refusal import Refusal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rayproxy.serve.cluster import Cluster
+from rayproxy.serve.refusal import RefusedError
 
 _POLL_SECONDS = 1.0
 
@@ -52,21 +48,21 @@ def answers(url: str) -> bool:
 def follow(look: Callable[[], Observed], report: Callable[[str], None], *, goal: int, timeout: float) -> None:
     """Look again and again until `goal` stages are reached; report each change in a line.
 
-    Raises Refusal with the reason where it fails, or with the stage where `timeout` seconds are over.
+    Raises RefusedError with the reason where it fails, or with the stage where `timeout` seconds are over.
     """
     started = time.monotonic()
     last: Progress | None = None
     while True:
         now = _look_once(look, last)
         if now.failure:
-            raise Refusal(now.failure)
+            raise RefusedError(now.failure)
         if now != last:
             report(_line(now, goal, time.monotonic() - started))
             last = now
         if now.reached >= goal:
             return
         if time.monotonic() - started > timeout:
-            raise Refusal(
+            raise RefusedError(
                 f"not there after {timeout:g} s: waiting for '{STAGES[now.reached]}'"
                 + (f"; last seen: {now.detail}" if now.detail else "")
             )

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from rayproxy.serve.main import main
+from rayproxy.__main__ import main
 from tests.support import definitions, golden
 from tests.support.kuberay import MERGE, api
 from tests.support.objects import CHECKPOINTS, RAYSERVICES, install, there, until
@@ -16,8 +16,6 @@ pytestmark = pytest.mark.apiserver
 @pytest.fixture(scope="module", params=definitions.ALL, ids=lambda each: each.name)
 def defined(request, apiserver):
     """Return the definitions that the cluster has."""
-    if request.param.missing:
-        pytest.skip(request.param.missing)
     install(api(apiserver.kubeconfig), request.param.load())
     return request.param
 
@@ -43,7 +41,7 @@ def namespace(server):
 
 @pytest.fixture
 def rayproxy(apiserver, capsys, monkeypatch):
-    """Run a command in the folder of the checkpoints; return what it printed. A refusal is a RefusedError."""
+    """Run a command in the folder of the checkpoints; return what it printed, or raise FailedError."""
     monkeypatch.chdir(golden.INPUTS)
 
     def run(*words):
@@ -52,14 +50,19 @@ def rayproxy(apiserver, capsys, monkeypatch):
         code = main([command, "--kubeconfig", str(apiserver.kubeconfig), *rest])
         out, err = capsys.readouterr()
         if code:
-            raise RefusedError(err)
+            raise FailedError(err)
         return out
 
     return run
 
 
-class RefusedError(Exception):
+class FailedError(Exception):
     pass
+
+
+@pytest.mark.skipif(not definitions.UPSTREAM, reason="name a folder with KubeRay's CRDs in RAYPROXY_TEST_CRDS")
+def test_kuberays_own_definitions_take_part():
+    assert {"kuberay-1.0.0", "kuberay-1.7.0"} <= {each.name for each in definitions.ALL}
 
 
 def kept(sent, stored):
@@ -96,16 +99,12 @@ def test_the_definition_decides_how_ray_serve_is_configured(defined, server, nam
     )
 
 
-def test_a_field_that_the_cluster_would_drop_is_refused_before_anything_is_sent(
-    defined, server, namespace, rayproxy
-):
+def test_a_field_that_the_cluster_would_drop_is_refused_before_anything_is_sent(defined, server, namespace, rayproxy):
     other, lost = {"1.0": ("1.7", "spec.rayClusterDeletionDelaySeconds"), "1.7": ("1.0", "spec.serveConfig")}[
         defined.kuberay
     ]
 
-    with pytest.raises(
-        RefusedError, match=rf"(?s)the cluster's RayService does not take this:.*\b{lost}: unknown"
-    ):
+    with pytest.raises(FailedError, match=rf"(?s)the cluster's RayService does not take this:.*\b{lost}: unknown"):
         rayproxy("serve", "-f", "documented.yaml", "--kuberay", other)
 
     assert not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
@@ -131,9 +130,7 @@ IMAGES = {
 @pytest.mark.parametrize("file", IMAGES)
 def test_a_checkpoint_in_the_cluster_is_served_by_its_name(file, defined, server, namespace, rayproxy):
     if file == "documented.yaml" and not defined.name.startswith("own"):
-        pytest.skip(
-            "the published definition requires llm, dataset and hyperparameter: no server takes this shape"
-        )
+        pytest.skip("the published definition requires llm, dataset and hyperparameter: no server takes this shape")
     name = create_checkpoint(server, namespace, file)
 
     rayproxy("serve", name, "-n", namespace)
@@ -147,12 +144,10 @@ def test_a_checkpoint_in_the_cluster_is_served_by_its_name(file, defined, server
 
 
 @pytest.mark.parametrize("state", ["INIT", "PENDING", "RUNNING", "FAILED", None])
-def test_a_checkpoint_that_is_not_successful_is_refused_unless_any_state_will_do(
-    state, server, namespace, rayproxy
-):
+def test_a_checkpoint_that_is_not_successful_is_refused_unless_any_state_will_do(state, server, namespace, rayproxy):
     name = create_checkpoint(server, namespace, "published.yaml", state)
 
-    with pytest.raises(RefusedError, match=f"status.state is {state or 'missing'}, not SUCCESSFUL"):
+    with pytest.raises(FailedError, match=f"status.state is {state or 'missing'}, not SUCCESSFUL"):
         rayproxy("serve", name, "-n", namespace)
     assert not there(server, f"{RAYSERVICES.format(namespace)}/{name}")
 
@@ -161,7 +156,7 @@ def test_a_checkpoint_that_is_not_successful_is_refused_unless_any_state_will_do
 
 
 def test_a_checkpoint_that_is_not_there_is_named(namespace, rayproxy):
-    with pytest.raises(RefusedError, match=f"there is no LLMCheckpoint nobody in namespace {namespace}"):
+    with pytest.raises(FailedError, match=f"there is no LLMCheckpoint nobody in namespace {namespace}"):
         rayproxy("serve", "nobody", "-n", namespace)
 
 
@@ -174,9 +169,7 @@ def by_somebody_else(rayproxy, server, namespace):
 def test_a_rayservice_that_others_made_is_left_alone_unless_forced(server, namespace, rayproxy):
     before = by_somebody_else(rayproxy, server, namespace)
 
-    with pytest.raises(
-        RefusedError, match="exists and was made by kubectl-create, not by rayproxy: give another"
-    ):
+    with pytest.raises(FailedError, match="exists and was made by kubectl-create, not by rayproxy: give another"):
         rayproxy("serve", "-f", "documented.yaml", "--cpu", "4")
     path = f"{RAYSERVICES.format(namespace)}/finetune-sample"
     assert server.get(path)["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
@@ -191,7 +184,7 @@ def test_a_field_that_others_changed_since_is_left_alone_unless_forced(server, n
     change = {"spec": {"rayClusterConfig": {"rayVersion": "2.99.0"}}}
     server.send("PATCH", path, change, {"fieldManager": "kubectl-edit"}, MERGE)
 
-    with pytest.raises(RefusedError, match=r'(?s)conflict with "kubectl-edit".*rayVersion.*with --force'):
+    with pytest.raises(FailedError, match=r'(?s)conflict with "kubectl-edit".*rayVersion.*with --force'):
         rayproxy("serve", "-f", "documented.yaml")
     assert server.get(path)["spec"]["rayClusterConfig"]["rayVersion"] == "2.99.0"
 
@@ -202,9 +195,7 @@ def test_a_field_that_others_changed_since_is_left_alone_unless_forced(server, n
 def test_what_is_no_longer_asked_for_goes_and_what_others_added_stays(server, namespace, rayproxy):
     rayproxy("serve", "-f", "documented.yaml", "--node-selector", "pool=gpu")
     path = f"{RAYSERVICES.format(namespace)}/finetune-sample"
-    server.send(
-        "PATCH", path, {"metadata": {"labels": {"team": "nlp"}}}, {"fieldManager": "kubectl-label"}, MERGE
-    )
+    server.send("PATCH", path, {"metadata": {"labels": {"team": "nlp"}}}, {"fieldManager": "kubectl-label"}, MERGE)
 
     rayproxy("serve", "-f", "documented.yaml")
 
@@ -234,7 +225,7 @@ def test_a_service_that_others_made_is_not_given_to_kuberay_unless_forced(server
     }
     server.send("POST", f"/api/v1/namespaces/{namespace}/services", service, {"fieldManager": "helm"})
 
-    with pytest.raises(RefusedError, match="Service finetune-sample-service exists and was made by helm"):
+    with pytest.raises(FailedError, match="Service finetune-sample-service exists and was made by helm"):
         rayproxy("serve", "-f", "documented.yaml")
     assert not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
 
@@ -248,18 +239,14 @@ def test_unserve_takes_away_what_serve_made(server, namespace, rayproxy):
     rayproxy("unserve", "finetune-sample", "-n", namespace)
 
     until(lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
-    with pytest.raises(
-        RefusedError, match=f"there is no RayService finetune-sample in namespace {namespace}"
-    ):
+    with pytest.raises(FailedError, match=f"there is no RayService finetune-sample in namespace {namespace}"):
         rayproxy("unserve", "finetune-sample", "-n", namespace)
 
 
 def test_unserve_leaves_what_others_made_alone_unless_forced(server, namespace, rayproxy):
     by_somebody_else(rayproxy, server, namespace)
 
-    with pytest.raises(
-        RefusedError, match="was made by kubectl-create, not by rayproxy: delete it with --force"
-    ):
+    with pytest.raises(FailedError, match="was made by kubectl-create, not by rayproxy: delete it with --force"):
         rayproxy("unserve", "finetune-sample", "-n", namespace)
     assert there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
 

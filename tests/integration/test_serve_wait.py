@@ -13,15 +13,13 @@ from tests.support.objects import RAYSERVICES, install, there, until
 
 pytestmark = pytest.mark.apiserver
 
-RUN = "import sys; from rayproxy.serve.main import main; sys.exit(main(sys.argv[1:]))"
 NAME = "finetune-sample"
 
 
 @pytest.fixture
 def server(apiserver):
-    today = next(each for each in definitions.ALL if each.name == "own-1.7")
     found = api(apiserver.kubeconfig)
-    install(found, today.load())
+    install(found, definitions.OWN_TODAY.load())
     return found
 
 
@@ -50,7 +48,7 @@ class Command:
 
     def __init__(self, log, kubeconfig, *words):
         self._log = log
-        command = [sys.executable, "-c", RUN, "serve", "--kubeconfig", str(kubeconfig)]
+        command = [sys.executable, "-m", "rayproxy", "serve", "--kubeconfig", str(kubeconfig)]
         command += ["-f", str(golden.INPUTS / "documented.yaml"), "--wait", *words]
         with log.open("w") as stderr:
             self.process = subprocess.Popen(command, stderr=stderr)

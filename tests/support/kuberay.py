@@ -114,9 +114,7 @@ class KubeRay:
             "ports": [{"name": "serve", "port": port}],
             **({"clusterIP": cluster_ip} if cluster_ip else {}),
         }
-        return self._create(
-            "services", {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
-        )
+        return self._create("services", {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
 
     def _create(self, resource: str, made: Object) -> Object:
         return self._server.send("POST", f"/api/v1/namespaces/{self._namespace}/{resource}", made)

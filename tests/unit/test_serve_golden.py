@@ -2,7 +2,7 @@
 
 import pytest
 
-from rayproxy.serve.main import main
+from rayproxy.__main__ import main
 from tests.support import golden, readme
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from rayproxy.api import ApiError
 from rayproxy.serve.progress import STAGES, Observed, progress
-from rayproxy.serve.refusal import Refusal
+from rayproxy.serve.refusal import RefusedError
 from rayproxy.serve.wait import follow
 
 
@@ -119,10 +119,7 @@ def test_the_newest_warning_says_why_it_takes_so_long():
         )
     )
 
-    assert (
-        progress(Observed(rayservice(), events=events)).detail
-        == "m-worker: FailedScheduling: FailedScheduling"
-    )
+    assert progress(Observed(rayservice(), events=events)).detail == "m-worker: FailedScheduling: FailedScheduling"
 
 
 def test_what_was_said_of_the_rayservice_before_it_was_applied_again_counts_no_more():
@@ -187,12 +184,12 @@ def test_each_change_is_one_line_until_the_goal(monkeypatch):
 def test_a_timeout_names_the_stage_that_did_not_come(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
 
-    with pytest.raises(Refusal, match=r"not there after 0\.01 s: waiting for 'model loading'"):
+    with pytest.raises(RefusedError, match=r"not there after 0\.01 s: waiting for 'model loading'"):
         follow(lambda: Observed(rayservice(), BOTH_UP), lambda _: None, goal=len(STAGES), timeout=0.01)
 
 
 def test_a_failure_ends_the_wait_at_once():
     seen = Observed(rayservice(), (pod("worker", waiting("InvalidImageName")),))
 
-    with pytest.raises(Refusal, match="Pod m-worker: InvalidImageName"):
+    with pytest.raises(RefusedError, match="Pod m-worker: InvalidImageName"):
         follow(lambda: seen, lambda _: None, goal=len(STAGES), timeout=60)
