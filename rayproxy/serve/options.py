@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rayproxy.serve import fields  # noqa: TC001 - pydantic reads the annotations
+from rayproxy.serve import fields
 from rayproxy.serve.refusal import Refusal
 
 if TYPE_CHECKING:

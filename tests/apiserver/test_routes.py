@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tests.support.daemon import Daemon
 from tests.support.kuberay import KubeRay
-from tests.support.waiting import until
 
 
 def test_a_rayservice_is_pending_until_its_service_is_there_and_then_answers(daemon: Daemon, kuberay: KubeRay):

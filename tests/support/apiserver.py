@@ -70,7 +70,6 @@ class Cluster:
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._pool = urllib3.PoolManager(cert_reqs="CERT_NONE", retries=False, timeout=30)
 
     def call(
