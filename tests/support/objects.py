@@ -1,48 +1,40 @@
-"""Objects in a test's cluster: look at them, wait for them, put definitions in."""
+"""Objects in a test's cluster: where they are, whether they are there, and which definitions hold."""
 
 from __future__ import annotations
 
-import time
+from typing import Any
 
-from rayproxy.api import ApiError
+from tests.support.apiserver import ApiProblem, Cluster
+from tests.support.waiting import until
 
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+MERGE = "application/merge-patch+json"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 RAYSERVICES = "/apis/ray.io/v1/namespaces/{}/rayservices"
 CHECKPOINTS = "/apis/core.datatunerx.io/v1beta1/namespaces/{}/llmcheckpoints"
 
 
-def install(server, crds):
-    """Put definitions into the cluster in place of others of their names; wait until they are served."""
-    for crd in crds:
-        path = f"{CRDS}/{crd['metadata']['name']}"
-        if there(server, path):
-            server.send("DELETE", path, {})
-            until(lambda path=path: not there(server, path))
-        server.send("POST", CRDS, crd)
-        until(lambda path=path: established(server.get(path)))
-        # Established comes a moment before the first request is answered.
-        plural, group = crd["metadata"]["name"].split(".", 1)
-        version = crd["spec"]["versions"][0]["name"]
-        until(lambda path=f"/apis/{group}/{version}/{plural}": there(server, path))
-
-
-def there(server, path):
+def there(server: Cluster, path: str) -> dict[str, Any] | None:
+    """Return the object at `path`, if there is one."""
     try:
-        return server.get(path)
-    except ApiError as error:
-        if error.status == 404:
+        return server.call("GET", path)
+    except ApiProblem as problem:
+        if problem.status == 404:
             return None
         raise
 
 
-def established(crd):
-    conditions = crd.get("status", {}).get("conditions") or []
-    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+def install(server: Cluster, crd: dict[str, Any]) -> None:
+    """Put a definition into the cluster in place of another of its name, and wait until it is served."""
+    remove(server, crd)
+    server.call("POST", DEFINITIONS, crd)
+    plural, group = crd["metadata"]["name"].split(".", 1)
+    path = f"/apis/{group}/{crd['spec']['versions'][0]['name']}/{plural}"
+    until(f"{path} is served", lambda: there(server, path), 30)
 
 
-def until(look, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
-    return found
+def remove(server: Cluster, crd: dict[str, Any]) -> None:
+    """Take the definition of this name away, and all its objects."""
+    path = f"{DEFINITIONS}/{crd['metadata']['name']}"
+    if there(server, path):
+        server.call("DELETE", path)
+        until(f"{path} is gone", lambda: not there(server, path), 30)

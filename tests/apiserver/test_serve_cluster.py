@@ -7,22 +7,28 @@ import yaml
 
 from rayproxy.__main__ import main
 from tests.support import definitions, golden
-from tests.support.kuberay import MERGE, api
-from tests.support.objects import CHECKPOINTS, RAYSERVICES, install, there, until
-
-pytestmark = pytest.mark.apiserver
+from tests.support.objects import CHECKPOINTS, MERGE, RAYSERVICES, install, remove, there
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module", params=definitions.ALL, ids=lambda each: each.name)
-def defined(request, apiserver):
-    """Return the definitions that the cluster has."""
-    install(api(apiserver.kubeconfig), request.param.load())
-    return request.param
+def defined(request, api_server):
+    """Return the definitions that the cluster has, which the next module's tests will want to choose anew."""
+    for crd in request.param.load():
+        install(api_server, crd)
+    yield request.param
+    for crd in request.param.load():
+        remove(api_server, crd)
 
 
 @pytest.fixture
-def server(defined, apiserver):
-    return api(apiserver.kubeconfig)
+def server(defined, api_server):
+    return api_server
+
+
+@pytest.fixture
+def kubeconfig(api_server, folder):
+    return api_server.kubeconfig(folder)
 
 
 @pytest.fixture
@@ -31,23 +37,23 @@ def namespace(server):
     name = "datatunerx-dev"
     if not there(server, f"/api/v1/namespaces/{name}"):
         made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        server.send("POST", "/api/v1/namespaces", made)
+        server.call("POST", "/api/v1/namespaces", made)
     yield name
     for collection in (RAYSERVICES.format(name), CHECKPOINTS.format(name)):
-        server.send("DELETE", collection, {})
-    for service in server.get(f"/api/v1/namespaces/{name}/services")["items"]:
-        server.send("DELETE", f"/api/v1/namespaces/{name}/services/{service['metadata']['name']}", {})
+        server.call("DELETE", collection)
+    for service in server.call("GET", f"/api/v1/namespaces/{name}/services")["items"]:
+        server.call("DELETE", f"/api/v1/namespaces/{name}/services/{service['metadata']['name']}")
 
 
 @pytest.fixture
-def rayproxy(apiserver, capsys, monkeypatch):
+def rayproxy(kubeconfig, capsys, monkeypatch):
     """Run a command in the folder of the checkpoints; return what it printed, or raise FailedError."""
     monkeypatch.chdir(golden.INPUTS)
 
     def run(*words):
         command, *rest = words
         capsys.readouterr()
-        code = main([command, "--kubeconfig", str(apiserver.kubeconfig), *rest])
+        code = main([command, "--kubeconfig", str(kubeconfig), *rest])
         out, err = capsys.readouterr()
         if code:
             raise FailedError(err)
@@ -85,14 +91,14 @@ def test_what_is_applied_is_stored_whole(path, server, namespace, rayproxy):
 
     rayproxy("serve", *words)
 
-    stored = server.get(f"{RAYSERVICES.format(namespace)}/{sent['metadata']['name']}")
+    stored = server.call("GET", f"{RAYSERVICES.format(namespace)}/{sent['metadata']['name']}")
     assert kept(sent, stored), f"{json.dumps(sent)}\n{json.dumps(stored)}"
 
 
 def test_the_definition_decides_how_ray_serve_is_configured(defined, server, namespace, rayproxy):
     rayproxy("serve", "-f", "documented.yaml")
 
-    spec = server.get(f"{RAYSERVICES.format(namespace)}/finetune-sample")["spec"]
+    spec = server.call("GET", f"{RAYSERVICES.format(namespace)}/finetune-sample")["spec"]
     assert ("serveConfig" in spec, "serveConfigV2" in spec) == (
         defined.kuberay == "1.0",
         defined.kuberay != "1.0",
@@ -114,10 +120,10 @@ def create_checkpoint(server, namespace, file, state="SUCCESSFUL"):
     """Create the LLMCheckpoint of a file, and its status as DataTunerX would write it."""
     document = yaml.safe_load((golden.INPUTS / file).read_text(encoding="utf-8"))
     document.pop("status", None)
-    made = server.send("POST", CHECKPOINTS.format(namespace), document)
+    made = server.call("POST", CHECKPOINTS.format(namespace), document)
     path = f"{CHECKPOINTS.format(namespace)}/{made['metadata']['name']}"
     if state:
-        server.send("PATCH", f"{path}/status", {"status": {"state": state}}, content_type=MERGE)
+        server.call("PATCH", f"{path}/status", {"status": {"state": state}}, MERGE)
     return made["metadata"]["name"]
 
 
@@ -135,7 +141,7 @@ def test_a_checkpoint_in_the_cluster_is_served_by_its_name(file, defined, server
 
     rayproxy("serve", name, "-n", namespace)
 
-    stored = server.get(f"{RAYSERVICES.format(namespace)}/{name}")
+    stored = server.call("GET", f"{RAYSERVICES.format(namespace)}/{name}")
     assert stored["metadata"]["annotations"] == {"core.datatunerx.io/llmCheckpoint": name}
     assert stored["metadata"]["labels"] == {"app": "prediction", "createdByFrontend": "true"}
     cluster = stored["spec"]["rayClusterConfig"]
@@ -163,7 +169,7 @@ def test_a_checkpoint_that_is_not_there_is_named(namespace, rayproxy):
 def by_somebody_else(rayproxy, server, namespace):
     """Create the documented RayService as kubectl would."""
     made = yaml.safe_load(rayproxy("serve", "-f", "documented.yaml", "--dry-run"))
-    return server.send("POST", RAYSERVICES.format(namespace), made, {"fieldManager": "kubectl-create"})
+    return server.call("POST", RAYSERVICES.format(namespace) + "?fieldManager=kubectl-create", made)
 
 
 def test_a_rayservice_that_others_made_is_left_alone_unless_forced(server, namespace, rayproxy):
@@ -172,34 +178,34 @@ def test_a_rayservice_that_others_made_is_left_alone_unless_forced(server, names
     with pytest.raises(FailedError, match="exists and was made by kubectl-create, not by rayproxy: give another"):
         rayproxy("serve", "-f", "documented.yaml", "--cpu", "4")
     path = f"{RAYSERVICES.format(namespace)}/finetune-sample"
-    assert server.get(path)["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+    assert server.call("GET", path)["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
     rayproxy("serve", "-f", "documented.yaml", "--cpu", "4", "--force")
-    assert '"cpu": "4"' in json.dumps(server.get(path))
+    assert '"cpu": "4"' in json.dumps(server.call("GET", path))
 
 
 def test_a_field_that_others_changed_since_is_left_alone_unless_forced(server, namespace, rayproxy):
     rayproxy("serve", "-f", "documented.yaml")
     path = f"{RAYSERVICES.format(namespace)}/finetune-sample"
     change = {"spec": {"rayClusterConfig": {"rayVersion": "2.99.0"}}}
-    server.send("PATCH", path, change, {"fieldManager": "kubectl-edit"}, MERGE)
+    server.call("PATCH", f"{path}?fieldManager=kubectl-edit", change, MERGE)
 
     with pytest.raises(FailedError, match=r'(?s)conflict with "kubectl-edit".*rayVersion.*with --force'):
         rayproxy("serve", "-f", "documented.yaml")
-    assert server.get(path)["spec"]["rayClusterConfig"]["rayVersion"] == "2.99.0"
+    assert server.call("GET", path)["spec"]["rayClusterConfig"]["rayVersion"] == "2.99.0"
 
     rayproxy("serve", "-f", "documented.yaml", "--force")
-    assert server.get(path)["spec"]["rayClusterConfig"]["rayVersion"] != "2.99.0"
+    assert server.call("GET", path)["spec"]["rayClusterConfig"]["rayVersion"] != "2.99.0"
 
 
 def test_what_is_no_longer_asked_for_goes_and_what_others_added_stays(server, namespace, rayproxy):
     rayproxy("serve", "-f", "documented.yaml", "--node-selector", "pool=gpu")
     path = f"{RAYSERVICES.format(namespace)}/finetune-sample"
-    server.send("PATCH", path, {"metadata": {"labels": {"team": "nlp"}}}, {"fieldManager": "kubectl-label"}, MERGE)
+    server.call("PATCH", f"{path}?fieldManager=kubectl-label", {"metadata": {"labels": {"team": "nlp"}}}, MERGE)
 
     rayproxy("serve", "-f", "documented.yaml")
 
-    stored = server.get(path)
+    stored = server.call("GET", path)
     (group,) = stored["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     assert "nodeSelector" not in group["template"]["spec"]
     assert stored["metadata"]["labels"]["team"] == "nlp"
@@ -208,11 +214,11 @@ def test_what_is_no_longer_asked_for_goes_and_what_others_added_stays(server, na
 def test_applying_the_same_again_changes_nothing(server, namespace, rayproxy):
     rayproxy("serve", "-f", "documented.yaml", "--values", "values.yaml")
     path = f"{RAYSERVICES.format(namespace)}/qa-from-values"
-    before = server.get(path)["metadata"]
+    before = server.call("GET", path)["metadata"]
 
     rayproxy("serve", "-f", "documented.yaml", "--values", "values.yaml")
 
-    after = server.get(path)["metadata"]
+    after = server.call("GET", path)["metadata"]
     assert (after["generation"], after["uid"]) == (before["generation"], before["uid"])
 
 
@@ -223,7 +229,7 @@ def test_a_service_that_others_made_is_not_given_to_kuberay_unless_forced(server
         "metadata": {"name": "finetune-sample-service"},
         "spec": {"ports": [{"port": 80}]},
     }
-    server.send("POST", f"/api/v1/namespaces/{namespace}/services", service, {"fieldManager": "helm"})
+    server.call("POST", f"/api/v1/namespaces/{namespace}/services" + "?fieldManager=helm", service)
 
     with pytest.raises(FailedError, match="Service finetune-sample-service exists and was made by helm"):
         rayproxy("serve", "-f", "documented.yaml")
@@ -238,7 +244,7 @@ def test_unserve_takes_away_what_serve_made(server, namespace, rayproxy):
 
     rayproxy("unserve", "finetune-sample", "-n", namespace)
 
-    until(lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
+    until("it is gone", lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
     with pytest.raises(FailedError, match=f"there is no RayService finetune-sample in namespace {namespace}"):
         rayproxy("unserve", "finetune-sample", "-n", namespace)
 
@@ -251,11 +257,11 @@ def test_unserve_leaves_what_others_made_alone_unless_forced(server, namespace, 
     assert there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
 
     rayproxy("unserve", "finetune-sample", "-n", namespace, "--force")
-    until(lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
+    until("it is gone", lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
 
 
 @pytest.fixture
-def frugal(server, namespace, apiserver, tmp_path):
+def frugal(server, namespace, kubeconfig, tmp_path):
     """Return the kubeconfig of somebody who may apply RayServices in the namespace, and nothing else."""
     rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
     account = f"/api/v1/namespaces/{namespace}/serviceaccounts"
@@ -277,16 +283,16 @@ def frugal(server, namespace, apiserver, tmp_path):
         },
     }
     for path, body in made.items():
-        server.send("POST", path.rpartition("/")[0], body)
+        server.call("POST", path.rpartition("/")[0], body)
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    token = server.send("POST", f"{account}/frugal/token", request)["status"]["token"]
-    config = yaml.safe_load(apiserver.kubeconfig.read_text(encoding="utf-8"))
+    token = server.call("POST", f"{account}/frugal/token", request)["status"]["token"]
+    config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
     config["users"][0]["user"] = {"token": token}
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     yield path
     for made_path in made:
-        server.send("DELETE", made_path, {})
+        server.call("DELETE", made_path)
 
 
 def test_who_may_not_read_definitions_says_which_kuberay_it_is(frugal, defined, server, namespace, capsys):
@@ -299,8 +305,8 @@ def test_who_may_not_read_definitions_says_which_kuberay_it_is(frugal, defined, 
     assert there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
 
 
-def test_an_api_server_that_is_away_is_named(tmp_path, capsys, apiserver):
-    config = yaml.safe_load(apiserver.kubeconfig.read_text(encoding="utf-8"))
+def test_an_api_server_that_is_away_is_named(tmp_path, capsys, kubeconfig):
+    config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")

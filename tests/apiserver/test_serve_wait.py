@@ -8,19 +8,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.support import definitions, golden
-from tests.support.kuberay import KubeRay, api
-from tests.support.objects import RAYSERVICES, install, there, until
-
-pytestmark = pytest.mark.apiserver
+from tests.support.objects import RAYSERVICES, install, remove, there
+from tests.support.rollout import Rollout
+from tests.support.waiting import until
 
 NAME = "finetune-sample"
 
 
-@pytest.fixture
-def server(apiserver):
-    found = api(apiserver.kubeconfig)
-    install(found, definitions.OWN_TODAY.load())
-    return found
+@pytest.fixture(scope="module")
+def server(api_server):
+    """Return an API server that has the RayService of today's KubeRay."""
+    rayservices, _ = definitions.OWN_TODAY.load()
+    install(api_server, rayservices)
+    yield api_server
+    remove(api_server, rayservices)
 
 
 @pytest.fixture
@@ -29,18 +30,18 @@ def namespace(server):
     path = f"/api/v1/namespaces/{name}"
     if not there(server, path):
         made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        server.send("POST", "/api/v1/namespaces", made)
+        server.call("POST", "/api/v1/namespaces", made)
     yield name
-    server.send("DELETE", RAYSERVICES.format(name), {})
+    server.call("DELETE", RAYSERVICES.format(name))
     now = {"gracePeriodSeconds": 0}
     for collection in ("pods", "services", "events"):
-        for item in server.get(f"{path}/{collection}")["items"]:
-            server.send("DELETE", f"{path}/{collection}/{item['metadata']['name']}", now)
+        for item in server.call("GET", f"{path}/{collection}")["items"]:
+            server.call("DELETE", f"{path}/{collection}/{item['metadata']['name']}", now)
 
 
 @pytest.fixture
-def kuberay(server, namespace):
-    return KubeRay(server, namespace, NAME)
+def rollout(server, namespace):
+    return Rollout(server, namespace, NAME)
 
 
 class Command:
@@ -54,7 +55,7 @@ class Command:
             self.process = subprocess.Popen(command, stderr=stderr)
 
     def says(self, text):
-        until(lambda: text in self.said() or self.process.poll() is not None)
+        until(text, lambda: text in self.said() or self.process.poll() is not None, 30)
         assert text in self.said(), self.said()
 
     def said(self):
@@ -65,12 +66,12 @@ class Command:
 
 
 @pytest.fixture
-def serve(tmp_path, apiserver):
+def serve(tmp_path, server, folder):
     """Return a function that starts the command; it is ended with the test."""
     running = []
 
     def start(*words):
-        running.append(Command(tmp_path / "stderr", apiserver.kubeconfig, *words))
+        running.append(Command(tmp_path / "stderr", server.kubeconfig(folder), *words))
         return running[-1]
 
     yield start
@@ -105,16 +106,16 @@ def proxy():
         found.shutdown()
 
 
-def bring_up_to(kuberay, stage):
+def bring_up_to(rollout, stage):
     """Do what KubeRay and kubelet do until `stage` is reached."""
     up = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
     steps = {
-        "pods": lambda: (kuberay.status(), kuberay.pod("head"), kuberay.pod("worker")),
-        "image pulled": lambda: [kuberay.container(kind, up, pulled=True) for kind in ("head", "worker")],
-        "head up": lambda: kuberay.container("head", up, pulled=True, ready=True),
-        "model loading": lambda: kuberay.status("DEPLOYING"),
-        "app running": lambda: kuberay.status("RUNNING"),
-        "Service there": kuberay.service,
+        "pods": lambda: (rollout.status(), rollout.pod("head"), rollout.pod("worker")),
+        "image pulled": lambda: [rollout.container(kind, up, pulled=True) for kind in ("head", "worker")],
+        "head up": lambda: rollout.container("head", up, pulled=True, ready=True),
+        "model loading": lambda: rollout.status("DEPLOYING"),
+        "app running": lambda: rollout.status("RUNNING"),
+        "Service there": rollout.service,
     }
     for name, step in steps.items():
         step()
@@ -122,29 +123,29 @@ def bring_up_to(kuberay, stage):
             return
 
 
-def test_each_stage_is_named_as_it_comes_until_the_first_answer_through_the_proxy(serve, kuberay, proxy):
+def test_each_stage_is_named_as_it_comes_until_the_first_answer_through_the_proxy(serve, rollout, proxy):
     command = serve("--proxy", proxy)
     command.says("RayService finetune-sample applied in namespace datatunerx-dev")
     up = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
 
-    kuberay.status()
-    kuberay.pod("head")
-    kuberay.pod("worker")
+    rollout.status()
+    rollout.pod("head")
+    rollout.pod("worker")
     command.says("[0/7] applied")
-    kuberay.container("head", up, pulled=True)
-    kuberay.warning("worker", "FailedScheduling", "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+    rollout.container("head", up, pulled=True)
+    rollout.warning("worker", "FailedScheduling", "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
     command.says("waiting for 'image pulled': finetune-sample-x7k2p-worker: FailedScheduling: 0/3 nodes are")
-    kuberay.container("worker", {"waiting": {"reason": "PodInitializing"}}, pulled=True)
+    rollout.container("worker", {"waiting": {"reason": "PodInitializing"}}, pulled=True)
     command.says("[1/7] image pulled")
-    kuberay.container("head", up, pulled=True, ready=True)
+    rollout.container("head", up, pulled=True, ready=True)
     command.says("[2/7] head up")
-    kuberay.container("worker", up, pulled=True)
+    rollout.container("worker", up, pulled=True)
     command.says("[3/7] worker up")
-    kuberay.status("DEPLOYING")
+    rollout.status("DEPLOYING")
     command.says("[4/7] model loading")
-    kuberay.status("RUNNING")
+    rollout.status("RUNNING")
     command.says("[5/7] app running")
-    kuberay.service()
+    rollout.service()
     command.says("[6/7] Service there")
     assert command.process.poll() is None
     Proxy.routed.set()
@@ -152,10 +153,10 @@ def test_each_stage_is_named_as_it_comes_until_the_first_answer_through_the_prox
     command.ends_with(0)
 
 
-def test_without_a_proxy_it_is_over_when_the_service_is_there(serve, kuberay):
+def test_without_a_proxy_it_is_over_when_the_service_is_there(serve, rollout):
     command = serve()
     command.says("applied")
-    bring_up_to(kuberay, "Service there")
+    bring_up_to(rollout, "Service there")
 
     command.says("[6/6] Service there")
     command.ends_with(0)
@@ -165,17 +166,17 @@ def test_without_a_proxy_it_is_over_when_the_service_is_there(serve, kuberay):
     ("happens", "reason"),
     [
         (
-            lambda kuberay: kuberay.container(
+            lambda rollout: rollout.container(
                 "worker", {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
             ),
             "Pod finetune-sample-x7k2p-worker: ImagePullBackOff: no such image",
         ),
         (
-            lambda kuberay: kuberay.status("DEPLOY_FAILED", "The deployment failed: no CHECKPOINT_DIR"),
+            lambda rollout: rollout.status("DEPLOY_FAILED", "The deployment failed: no CHECKPOINT_DIR"),
             "Ray Serve could not deploy it: The deployment failed: no CHECKPOINT_DIR",
         ),
         (
-            lambda kuberay: kuberay.status(
+            lambda rollout: rollout.status(
                 conditions=[
                     {
                         "type": "Ready",
@@ -191,31 +192,31 @@ def test_without_a_proxy_it_is_over_when_the_service_is_there(serve, kuberay):
     ],
     ids=["no image", "deployment failed", "refused by KubeRay"],
 )
-def test_a_clear_failure_ends_the_wait_with_its_reason(happens, reason, serve, kuberay, proxy):
+def test_a_clear_failure_ends_the_wait_with_its_reason(happens, reason, serve, rollout, proxy):
     command = serve("--proxy", proxy)
     command.says("applied")
-    bring_up_to(kuberay, "pods")
+    bring_up_to(rollout, "pods")
 
-    happens(kuberay)
+    happens(rollout)
 
     command.says(reason)
     command.ends_with(1)
 
 
-def test_a_rayservice_that_is_taken_away_meanwhile_ends_the_wait(serve, kuberay, server, namespace):
+def test_a_rayservice_that_is_taken_away_meanwhile_ends_the_wait(serve, rollout, server, namespace):
     command = serve()
     command.says("[0/6] applied")
 
-    server.send("DELETE", f"{RAYSERVICES.format(namespace)}/{NAME}", {})
+    server.call("DELETE", f"{RAYSERVICES.format(namespace)}/{NAME}")
 
     command.says("the RayService is gone")
     command.ends_with(1)
 
 
-def test_the_wait_is_over_in_time_and_names_the_stage(serve, kuberay):
+def test_the_wait_is_over_in_time_and_names_the_stage(serve, rollout):
     command = serve("--timeout", "2")
     command.says("applied")
-    bring_up_to(kuberay, "model loading")
+    bring_up_to(rollout, "model loading")
 
     command.says("not there after 2 s: waiting for '")
     command.ends_with(1)
