@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import definitions, golden
 from tests.support.objects import RAYSERVICES, install, remove, there
-from tests.support.rollout import Rollout
+from tests.support.rollout import RUNNING, Rollout
 from tests.support.waiting import until
 
 NAME = "finetune-sample"
@@ -108,11 +108,10 @@ def proxy():
 
 def bring_up_to(rollout, stage):
     """Do what KubeRay and kubelet do until `stage` is reached."""
-    up = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
     steps = {
         "pods": lambda: (rollout.status(), rollout.pod("head"), rollout.pod("worker")),
-        "image pulled": lambda: [rollout.container(kind, up, pulled=True) for kind in ("head", "worker")],
-        "head up": lambda: rollout.container("head", up, pulled=True, ready=True),
+        "image pulled": lambda: [rollout.container(kind, RUNNING, pulled=True) for kind in ("head", "worker")],
+        "head up": lambda: rollout.container("head", RUNNING, pulled=True, ready=True),
         "model loading": lambda: rollout.status("DEPLOYING"),
         "app running": lambda: rollout.status("RUNNING"),
         "Service there": rollout.service,
@@ -126,20 +125,19 @@ def bring_up_to(rollout, stage):
 def test_each_stage_is_named_as_it_comes_until_the_first_answer_through_the_proxy(serve, rollout, proxy):
     command = serve("--proxy", proxy)
     command.says("RayService finetune-sample applied in namespace datatunerx-dev")
-    up = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
 
     rollout.status()
     rollout.pod("head")
     rollout.pod("worker")
     command.says("[0/7] applied")
-    rollout.container("head", up, pulled=True)
+    rollout.container("head", RUNNING, pulled=True)
     rollout.warning("worker", "FailedScheduling", "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
     command.says("waiting for 'image pulled': finetune-sample-x7k2p-worker: FailedScheduling: 0/3 nodes are")
     rollout.container("worker", {"waiting": {"reason": "PodInitializing"}}, pulled=True)
     command.says("[1/7] image pulled")
-    rollout.container("head", up, pulled=True, ready=True)
+    rollout.container("head", RUNNING, pulled=True, ready=True)
     command.says("[2/7] head up")
-    rollout.container("worker", up, pulled=True)
+    rollout.container("worker", RUNNING, pulled=True)
     command.says("[3/7] worker up")
     rollout.status("DEPLOYING")
     command.says("[4/7] model loading")

@@ -12,6 +12,9 @@ from tests.support.objects import MERGE, RAYSERVICES
 Object = dict[str, Any]
 
 
+RUNNING = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+
+
 class Rollout:
     """Bring one RayService up, a step at a time."""
 
