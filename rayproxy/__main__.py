@@ -52,7 +52,7 @@ def _help() -> str:
     return (
         "rayproxy keeps one nginx in front of every KubeRay RayService.\n\nusage: rayproxy COMMAND [options]\n\n"
         + "\n".join(lines)
-        + "\n\n`rayproxy COMMAND --help` lists the options; each is an environment variable RAYPROXY_... as well."
+        + "\n\n`rayproxy COMMAND --help` lists the options; those of the first five are variables RAYPROXY_... too."
     )
 
 

@@ -192,6 +192,8 @@ def _pool(login: Login) -> urllib3.PoolManager:
     ca, _, _, verify, server_name = login.tls
     context = ssl.create_default_context(cadata=ca.decode() or None)
     if not verify:
+        # The kubeconfig says so, once; urllib3 would say it with each request.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if login.configuration.cert_file:

@@ -8,8 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, CliPositionalArg, CliToggleFlag, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    CliToggleFlag,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from rayproxy.serve import capabilities, checkpoint, fields, schema, text, wait
 from rayproxy.serve.cluster import Cluster
@@ -25,7 +31,6 @@ class _Command(BaseSettings):
     """Hold what both commands ask for."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RAYPROXY_",
         frozen=True,
         extra="forbid",
         protected_namespaces=(),
@@ -39,12 +44,19 @@ class _Command(BaseSettings):
 
     namespace: fields.ObjectName | None = None
     """namespace; default: the file's, else the context's"""
-    kubeconfig: str | None = Field(None, validation_alias=AliasChoices("kubeconfig", "KUBECONFIG"))
+    kubeconfig: str | None = None
     """kubeconfig; default: KUBECONFIG, ~/.kube/config, or the pod's own login"""
     context: str | None = None
     """context of the kubeconfig; default: its current one"""
     force: CliToggleFlag[bool] = False
     """also what others than rayproxy made"""
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]  # pydantic passes them by name
+        cls, _settings: type[BaseSettings], *, init_settings: PydanticBaseSettingsSource, **_: object
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read no variables: Kubernetes sets RAYPROXY_PORT in Pods beside a Service called rayproxy."""
+        return (init_settings,)
 
     def cluster(self, namespace: str | None = None) -> Cluster:
         """Connect to the cluster that the flags name."""

@@ -19,6 +19,7 @@ STAGES = (
     "Service there",
     "routed",
 )
+_PODS_ARE_UP = STAGES.index("worker up") + 1
 # What kubelet says of a container that only a person can help.
 _HOPELESS = {
     "CrashLoopBackOff",
@@ -53,11 +54,11 @@ class Progress:
 def progress(seen: Observed) -> Progress:
     """Return the furthest stage that `seen` proves; a later stage implies the earlier ones."""
     failure = _failure(seen)
-    if failure or seen.rayservice is None:
-        return Progress(0, failure=failure or "the RayService is gone")
+    if failure:
+        return Progress(0, failure=failure)
     proofs = (*_pod_stages(seen.pods), *_application_stages(seen))
     reached = max((number for number, proven in enumerate(proofs, start=1) if proven), default=0)
-    return Progress(reached, _detail(seen))
+    return Progress(reached, _detail(seen, pods_matter=reached < _PODS_ARE_UP))
 
 
 def current_cluster(rayservice: Object) -> str:
@@ -94,7 +95,7 @@ def _settled(rayservice: Object) -> bool:
 
 def _failure(seen: Observed) -> str:
     if seen.rayservice is None:
-        return ""
+        return "the RayService is gone"
     ready = _condition(seen.rayservice, "Ready")
     if ready.get("reason") in ("ValidationFailed", "InitializingTimeout"):
         return f"KubeRay gave up: {ready['reason']}: {ready.get('message', '')}"
@@ -112,9 +113,14 @@ def _failure(seen: Observed) -> str:
     return ""
 
 
-def _detail(seen: Observed) -> str:
-    """Return the newest warning about the RayService or its Pods, else what its application says."""
-    warnings = [event for event in _news(seen) if event.get("type") == "Warning"]
+def _detail(seen: Observed, *, pods_matter: bool) -> str:
+    """Return the newest warning about the RayService, or its Pods, else what its application says."""
+    name = (seen.rayservice or {})["metadata"]["name"]
+    warnings = [
+        event
+        for event in _news(seen)
+        if event.get("type") == "Warning" and (pods_matter or event["involvedObject"]["name"] == name)
+    ]
     newest = max(warnings, key=_time, default=None)
     if newest is not None:
         return f"{newest['involvedObject']['name']}: {newest.get('reason')}: {newest.get('message', '')}"

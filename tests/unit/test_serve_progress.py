@@ -122,6 +122,14 @@ def test_the_newest_warning_says_why_it_takes_so_long():
     assert progress(Observed(rayservice(), events=events)).detail == "m-worker: FailedScheduling: FailedScheduling"
 
 
+def test_a_warning_about_a_pod_is_old_news_once_the_worker_is_up():
+    about_pod = {"type": "Warning", "reason": "FailedScheduling", "involvedObject": {"name": "m-worker"}}
+    about_it = {"type": "Warning", "reason": "FailedToUpdateService", "involvedObject": {"name": "m"}}
+
+    assert progress(Observed(rayservice(), BOTH_UP, (about_pod,))).detail == ""
+    assert progress(Observed(rayservice(), BOTH_UP, (about_pod, about_it))).detail.startswith("m: FailedToUpdate")
+
+
 def test_what_was_said_of_the_rayservice_before_it_was_applied_again_counts_no_more():
     applied = {"manager": "rayproxy", "operation": "Apply", "time": "2026-01-01T00:00:05Z"}
     seen = {"metadata": {"name": "m", "managedFields": [applied]}}
