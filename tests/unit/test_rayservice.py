@@ -266,7 +266,7 @@ def test_a_message_never_carries_more_of_a_value_than_a_person_reads():
     chat = rayservice(spec={"serveService": {"metadata": {"name": long}}}, status={
         "activeServiceStatus": {"rayClusterName": long}})  # fmt: skip
     stranger = service(CHAT)
-    stranger["metadata"]["ownerReferences"] = [reference(CHAT) | {"kind": long, "name": long, "uid": long}]
-    for decision in (only(chat), only(rayservice(uid=long), stranger), only(rayservice(long))):
+    stranger["metadata"]["ownerReferences"] = [reference(CHAT) | {"kind": long, "name": long, "uid": "another"}]
+    for decision in (only(chat), only(CHAT, stranger), only(rayservice(long))):
         assert isinstance(decision, Pending | Rejection)
         assert len(decision.message) < 1000, len(decision.message)
