@@ -10,7 +10,6 @@ from rayproxy.accept import MAX_TESTS, accept
 from rayproxy.nginx import ConfigRefusedError
 from rayproxy.render import file
 
-
 ONE = 2 * math.ceil(math.log2(1000)) + 2  # tests that find one of 1,000
 
 

@@ -79,7 +79,7 @@ def test_a_template_that_nests_too_deep_is_refused(text):
 
 @pytest.mark.fault(30)
 def test_a_template_that_fails_while_it_renders_is_named():
-    with pytest.raises(TemplateError, match="the location template t fails for .*'<' not supported"):
+    with pytest.raises(TemplateError, match=r"the location template t fails for .*'<' not supported"):
         rendered('{{ Port < "a" }}')
 
 
