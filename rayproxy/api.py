@@ -233,6 +233,8 @@ def _tls_context(login: Login) -> ssl.SSLContext:
     ca, _, _, verify, _ = login.tls
     context = ssl.create_default_context(cadata=ca.decode() or None)
     if not verify:
+        # The kubeconfig says so, once; urllib3 would say it with each request.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if login.configuration.cert_file:
