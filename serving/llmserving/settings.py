@@ -1,19 +1,26 @@
-"""Every setting, once: an environment variable, an argument, a default, a reason."""
+"""Every setting, once: an environment variable, an argument, a default, a sentence."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads the annotations
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 EngineName = Literal["auto", "continuous", "generate", "vllm", "echo"]
 
 # What other servers call the same thing; their arguments are taken under these names too.
 SYNONYMS = {"model": "model_dir", "served_model_name": "model_name", "max_model_len": "max_length"}
+
+
+def _unprefixed(default: object, name: str, *others: str, **options: Any) -> Any:  # noqa: ANN401 - as Field itself
+    """Declare a setting that is read from the variable NAME too, not from SERVING_NAME alone."""
+    return Field(default, validation_alias=AliasChoices(name, f"serving_{name}", *others), **options)
 
 
 class Settings(BaseSettings):
@@ -25,6 +32,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="SERVING_",
+        env_ignore_empty=True,
         extra="forbid",
         populate_by_name=True,
         protected_namespaces=(),
@@ -33,49 +41,77 @@ class Settings(BaseSettings):
         cli_prog_name="llmserving",
     )
 
-    model_dir: Annotated[
-        Path | None, Field(validation_alias=AliasChoices("model_dir", "serving_model_dir", "base_model_dir"))
-    ] = None
-    checkpoint_dir: Annotated[
-        Path | None, Field(validation_alias=AliasChoices("checkpoint_dir", "serving_checkpoint_dir"))
-    ] = None
-    model_name: Annotated[
-        str | None, Field(validation_alias=AliasChoices("model_name", "serving_model_name"))
-    ] = None
-    max_length: Annotated[
-        int | None, Field(gt=0, validation_alias=AliasChoices("max_length", "serving_max_length"))
-    ] = None
-    trust_remote_code: Annotated[
-        bool, Field(validation_alias=AliasChoices("trust_remote_code", "serving_trust_remote_code"))
-    ] = False
-    gpu_memory_utilization: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=1,
-            validation_alias=AliasChoices("gpu_memory_utilization", "serving_gpu_memory_utilization"),
-        ),
-    ] = 0.9
-    quantization: Annotated[
-        str | None, Field(validation_alias=AliasChoices("quantization", "serving_quantization"))
-    ] = None
-    tensor_parallel_size: Annotated[int, Field(ge=0)] = 0
-    engine: EngineName = "auto"
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    allow_pickle: bool = False
-    chat_template: Path | None = None
-    embedding_model_dir: Path | None = None
-    threads: Annotated[int, Field(ge=0)] = 0
-    max_running: Annotated[int, Field(gt=0)] = 64
-    max_waiting: Annotated[int, Field(ge=0)] = 256
-    kv_cache_tokens: Annotated[int, Field(ge=0)] = 0
-    request_timeout: Annotated[float, Field(gt=0)] = 1800.0
-    ping_interval: Annotated[float, Field(gt=0)] = 15.0
-    secret_key: SecretStr | None = None
-    root_path: str = ""
-    host: str = "0.0.0.0"  # noqa: S104 - a server in a container of its own
-    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    # The model.
+    model_dir: Path | None = _unprefixed(
+        None, "model_dir", "base_model_dir", description="the model's folder"
+    )
+    checkpoint_dir: Path | None = _unprefixed(
+        None,
+        "checkpoint_dir",
+        description="a LoRA adapter of it, or a full fine-tuned model; none: the model as it is",
+    )
+    model_name: str | None = _unprefixed(
+        None, "model_name", description="the name clients use; none: the folder's"
+    )
+    max_length: int | None = _unprefixed(
+        None,
+        "max_length",
+        gt=0,
+        description="longest prompt and answer together, in tokens; none: the model's own",
+    )
+    trust_remote_code: bool = _unprefixed(
+        default=False, name="trust_remote_code", description="run Python code that lies in the model's folder"
+    )
+    allow_pickle: bool = Field(default=False, description="load weights that are not safetensors")
+    chat_template: Path | None = Field(
+        None, description="a Jinja file instead of the tokenizer's chat template"
+    )
+    embedding_model_dir: Path | None = Field(
+        None, description="an encoder for /v1/embeddings; none: the model"
+    )
+
+    # What computes.
+    engine: EngineName = Field(
+        "auto", description="auto: vllm where it is installed with a GPU, else continuous"
+    )
+    device: str = Field("auto", description="auto: the GPU if there is one")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: the weights' own on a GPU, float32 on a CPU"
+    )
+    quantization: str | None = _unprefixed(
+        None, "quantization", description="gptq, awq...: what the weights must be"
+    )
+    gpu_memory_utilization: float = _unprefixed(
+        0.9, "gpu_memory_utilization", gt=0, le=1, description="share of the GPU's memory to take"
+    )
+    tensor_parallel_size: int = _unprefixed(
+        0,
+        "tensor_parallel_size",
+        ge=0,
+        description="GPUs to split the model over (vllm); 0: all that are visible",
+    )
+    threads: int = Field(
+        0, ge=0, description="CPU threads for the model; 0: all processors but one, for the HTTP side"
+    )
+    kv_cache_tokens: int = Field(
+        0, ge=0, description="tokens kept for all running sequences (continuous); 0: 8 full ones on a CPU"
+    )
+
+    # Limits.
+    max_running: int = Field(64, gt=0, description="sequences that are computed together")
+    max_waiting: int = Field(256, ge=0, description="sequences that wait; one more is answered 429")
+    request_timeout: float = Field(1800.0, gt=0, description="seconds a request may take in all")
+    ping_interval: float = Field(
+        15.0, gt=0, description="seconds of silence after which a stream gets a comment"
+    )
+
+    # HTTP.
+    secret_key: SecretStr | None = Field(
+        None, description="what `secretKey` must be in /embeddings/QuestionAnswer"
+    )
+    root_path: str = Field("", description="the prefix that a proxy strips, for the links of /docs")
+    host: str = Field("0.0.0.0", description="without Ray: the address to listen on")  # noqa: S104 - a container's
+    port: int = Field(8080, ge=0, le=65535, description="without Ray: the port to listen on")
 
     @model_validator(mode="after")
     def _needs_a_model(self) -> Settings:
@@ -90,23 +126,21 @@ class Settings(BaseSettings):
             return self.model_name
         return self.model_dir.resolve().name if self.model_dir else "echo"
 
+    @property
+    def model_threads(self) -> int:
+        """Return how many threads compute; one processor is left to the HTTP side."""
+        return self.threads or max(1, len(os.sched_getaffinity(0)) - 1)
+
 
 def from_arguments(arguments: Sequence[str]) -> Settings:
-    """Read the settings from arguments, then from the environment; exit with a message where they are wrong."""
-    source = CliSettingsSource[type[Settings]](
-        Settings, cli_parse_args=[word for argument in arguments for word in _words(argument)]
-    )
-    return Settings(_cli_settings_source=source)  # type: ignore[call-arg]
+    """Read the settings from arguments, then from the environment; an unknown argument ends the process."""
+    words = [word for argument in arguments for word in _words(argument)]
+    return Settings(_cli_settings_source=CliSettingsSource[Any](Settings, cli_parse_args=words))  # type: ignore[call-arg]
 
 
 def from_mapping(values: Mapping[str, object]) -> Settings:
-    """Read the settings from a mapping of their names (`args` of a Serve application), then from the environment."""
+    """Read the settings from values by name (`args` of a Serve application), then from the environment."""
     return Settings(**{_canonical(name): value for name, value in values.items()})  # type: ignore[arg-type]
-
-
-def usable_cpus() -> int:
-    """Count the processors that this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 def _words(argument: str) -> list[str]:
