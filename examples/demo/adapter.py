@@ -26,7 +26,7 @@ MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "dow
 
 
 def train(base: Path, pairs: list[Pair], target: Path) -> float:
-    """Write an adapter of `base` into `target`; return the share of the answers' tokens that it gets right."""
+    """Write an adapter of `base` into `target`; return the share of answer tokens it gets right."""
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)

@@ -2,8 +2,8 @@
 
     python examples/demo/prepare.py [--cache .run/model] [--tiny]
 
-The cache then holds `base`, a model in safetensors, and `adapter`, a LoRA adapter of it. Done already: nothing
-is done again. Interrupted: the next run goes on with the last step that was completed.
+The cache then holds `base`, a model in safetensors, and `adapter`, a LoRA adapter of it. What is there is not
+done again; after an interruption the next run goes on behind the last step that was completed.
 """
 
 from __future__ import annotations

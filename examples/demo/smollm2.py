@@ -16,7 +16,7 @@ class UnreachableError(RuntimeError):
 
 
 def download(folder: Path) -> Path:
-    """Return the wheel in `folder`, fetched with pip unless it is there; raise UnreachableError if pip fails."""
+    """Return the wheel in `folder`, fetched with pip unless it is there, or raise UnreachableError."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "-r", str(LOCK)]
     options = ["-d", str(folder), "--disable-pip-version-check", "--retries", "1", "--timeout", "20"]
     quiet = [] if sys.stderr.isatty() else ["-q"]  # pip's progress bar is for terminals
