@@ -7,6 +7,7 @@ alone. A step then costs a fraction of one through the whole model.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from train import Limits, fit
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pairs import Pair
@@ -34,15 +36,28 @@ def train(base: Path, pairs: list[Pair], target: Path) -> float:
     top = max(1, round(count * SHARE))
     adapted = get_peft_model(model, _config(list(range(count - top, count))))
     lesson = _Lesson(model, batch(tokenizer, pairs), top)
-    fit(lesson.loss, [w for w in adapted.parameters() if w.requires_grad], LIMITS, "teaching")
-    adapted.save_pretrained(target)
-    return lesson.share_right()
+    with _only_top(model.model, top):
+        fit(lesson.loss, [w for w in adapted.parameters() if w.requires_grad], LIMITS, "teaching")
+        right = lesson.share_right()
+    adapted.save_pretrained(str(target))
+    return right
 
 
 def _config(layers: list[int]) -> LoraConfig:
     return LoraConfig(
         task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules=MATRICES, layers_to_transform=layers
     )
+
+
+@contextmanager
+def _only_top(body: Any, top: int) -> Iterator[None]:  # noqa: ANN401
+    """Let `body` run its last `top` layers alone; they are saved under their numbers in the whole model."""
+    layers = body.layers
+    body.layers = layers[-top:]
+    try:
+        yield
+    finally:
+        body.layers = layers
 
 
 class _Lesson:
@@ -62,7 +77,6 @@ class _Lesson:
                 output_hidden_states=True,
             ).hidden_states
         self._states = states[len(self._body.layers) - top]
-        self._body.layers = self._body.layers[-top:]
 
     def _logits(self) -> torch.Tensor:
         out = self._body(inputs_embeds=self._states, attention_mask=self._mask, use_cache=False)

@@ -112,7 +112,7 @@ def _make_adapter(base: Path, adapter: Path, mark: str) -> None:
 @contextmanager
 def _alone(cache: Path) -> Iterator[None]:
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / ".lock").open("w") as lock:
+    with (cache / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

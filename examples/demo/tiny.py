@@ -38,7 +38,8 @@ def _tokenizer(pairs: list[Pair]) -> PreTrainedTokenizerFast:
     bpe.train_from_iterator(
         texts, vocab_size=512, min_frequency=2, special_tokens=[START, END], show_progress=False
     )
-    fast = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token=END, pad_token=END)  # noqa: SLF001
+    parts = {"tokenizer_object": bpe._tokenizer, "eos_token": END, "pad_token": END}  # noqa: SLF001
+    fast: PreTrainedTokenizerFast = PreTrainedTokenizerFast(**parts)  # type: ignore[no-untyped-call]
     fast.chat_template = TEMPLATE
     return fast
 
