@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import ray
+import ray.serve.metrics
 from ray import serve
 
 from llmserving.app import build_app
@@ -17,14 +19,33 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from ray.serve import Application
 
+    from llmserving.server import Server
 
-@serve.deployment(name="LlamaDeployment", max_ongoing_requests=512)
+
+GAUGE_SECONDS = 5.0
+
+# Ray's limit counts health checks and refusals too, and answers beyond it in plain text: ours (max_running and
+# max_waiting) is lower, and answers JSON.
+MOST_ONGOING = 1024
+MOST_QUEUED = 4096
+
+
+@serve.deployment(
+    name="LlamaDeployment",
+    max_ongoing_requests=MOST_ONGOING,
+    max_queued_requests=MOST_QUEUED,
+    graceful_shutdown_timeout_s=600,  # running answers are finished; the pod's own period has to be longer
+    health_check_timeout_s=60,
+)
 @serve.ingress()
 class LlamaDeployment:
     """Load the model in the replica, answer for it, and say when it died."""
 
     async def __init__(self, values: Mapping[str, Any]) -> None:
-        self._server = await asyncio.to_thread(load, from_mapping(values))
+        settings = from_mapping(values)
+        check_gpu()
+        self._server = await asyncio.to_thread(load, settings, serve.metrics)
+        self._gauges = asyncio.create_task(refresh_gauges(self._server))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_app(self._server)
@@ -36,7 +57,27 @@ class LlamaDeployment:
     def __del__(self) -> None:
         """Stop the engine's thread when the replica goes."""
         if hasattr(self, "_server"):
-            self._server.engine.close()
+            self._gauges.cancel()
+            self._server.close()
+
+
+async def refresh_gauges(server: Server) -> None:
+    """Tell Ray's metrics what the engine is doing, as often as Ray exports them."""
+    while True:
+        server.metrics.refresh()
+        await asyncio.sleep(GAUGE_SECONDS)
+
+
+def check_gpu() -> None:
+    """Raise RuntimeError where Ray gave this replica a GPU that torch cannot use: better than a slow answer."""
+    if not ray.get_gpu_ids():
+        return
+    import torch  # noqa: PLC0415 - takes seconds, and the controller imports this module too
+
+    if not torch.cuda.is_available():
+        raise RuntimeError(
+            "Ray gave this replica a GPU, but torch sees none: is it a build of torch for CPUs?"
+        )
 
 
 def build(values: Mapping[str, Any]) -> Application:
