@@ -25,7 +25,7 @@ test: install-test test-serving ## every test (builds a Kubernetes API server on
 	@$(PY) -m pytest -n 2
 
 test-serving: install-serving ## the model server's tests, in an environment of their own
-	@.venv-serving/bin/python -m pytest -c tests/serving/pytest.ini -n 2
+	@.venv-serving/bin/python -m pytest tests/serving -n 2
 
 test-fast: install-test ## without the API server, within a minute
 	@$(PY) -m pytest -n 2 -m "not apiserver"

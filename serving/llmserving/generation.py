@@ -76,10 +76,8 @@ async def continue_text(engine: Engine, tokenizer: Tokenizer, job: Job) -> Async
                 return
             yield Piece(job.index, text, tuple(pending))
             pending.clear()
-    text, stop = scanner.push(detokenizer.finish())
-    rest = text if stop is not None else text + scanner.finish()
-    finish = "stop" if stop is not None or ended is not None else "length"
-    yield Piece(job.index, rest, tuple(pending), finish, stop)
+    # What the detokenizer still holds is half a character: it has no text.
+    yield Piece(job.index, scanner.finish(), tuple(pending), "length" if ended is None else "stop")
 
 
 async def merge(

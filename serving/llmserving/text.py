@@ -9,42 +9,40 @@ if TYPE_CHECKING:
 
     from llmserving.tokenizer import Tokenizer
 
-REPLACEMENT = "\ufffd"  # what a decoder shows for half a character
-LONGEST_CHARACTER = 4  # bytes in UTF-8, and so the tokens that one character can take
+REPLACEMENT = "\ufffd"  # what a decoder shows for bytes that are no character
+HALF_CHARACTER = 3  # bytes of an incomplete character, and so at most that many replacements
 CONTEXT_TOKENS = 6  # of the prompt: enough for a decoder to know whether a word goes on
 
 
 class Detokenizer:
     """Turn one sequence's tokens into text, holding back a character until it is whole.
 
-    A token's text depends on its neighbours (a leading blank, half a character), so a short window is decoded
-    with and without the new token: the difference is the new text.
+    A token's text depends on its neighbours (a leading blank, half a character), so a short window is decoded:
+    the tokens since the last place where text and tokens ended together, and those just before it.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
         self._tokenizer = tokenizer
         self._window = list(prompt[-CONTEXT_TOKENS:])
-        self._done = len(self._window)
-        self._done_text = tokenizer.decode(self._window)
+        self._settled = len(self._window)  # tokens whose text has been sent
+        self._sent = len(tokenizer.decode(self._window))  # characters of the window's text
 
     def push(self, token_id: int) -> str:
         """Return the text that this token completes, empty while a character is incomplete."""
         self._window.append(token_id)
         text = self._tokenizer.decode(self._window)
-        held = len(self._window) - self._done
-        if text.endswith(REPLACEMENT) and held < LONGEST_CHARACTER:
-            return ""
-        new = text[len(self._done_text) :]
-        if new:
-            self._window = self._window[self._done :]
-            self._done = len(self._window)
-            self._done_text = self._tokenizer.decode(self._window)
+        held = min(HALF_CHARACTER, len(text) - len(text.rstrip(REPLACEMENT)))
+        new = text[self._sent : len(text) - held]
+        self._sent += len(new)
+        if new and not held:
+            self._settle()
         return new
 
-    def finish(self) -> str:
-        """Return what was held back, without the half character at its end."""
-        text = self._tokenizer.decode(self._window)
-        return text[len(self._done_text) :].rstrip(REPLACEMENT)
+    def _settle(self) -> None:
+        """Move the window: what it held before the last place is no longer needed."""
+        self._window = self._window[self._settled :]
+        self._settled = len(self._window)
+        self._sent = len(self._tokenizer.decode(self._window))
 
 
 class StopScanner:
@@ -57,11 +55,11 @@ class StopScanner:
     def push(self, text: str) -> tuple[str, str | None]:
         """Return the text that is safe to send, and the stop string if it was reached."""
         text = self._held + text
-        found = [(text.find(stop), stop) for stop in self._stops if stop in text]
-        if found:
-            position, stop = min(found, key=lambda pair: pair[0])
+        found = [(text.find(stop) + len(stop), -len(stop), stop) for stop in self._stops if stop in text]
+        if found:  # the one that is complete first, however the text was cut into pieces
+            end, _, stop = min(found)
             self._held = ""
-            return text[:position], stop
+            return text[: end - len(stop)], stop
         keep = max((self._overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep], None
