@@ -9,7 +9,7 @@ help: ## list the targets
 .PHONY: install-run install-test
 install-run:
 	@.ci/install debian nginx=nginx curl=curl
-	@.ci/install venv .venv requirements/proxy.lock
+	@.ci/install venv .venv requirements/proxy.lock requirements/test.lock
 install-test:
 	@.ci/install debian nginx=nginx curl=curl make=make rsync=rsync jq=jq gcc=gcc dpkg-source=dpkg-dev strace=strace unshare=util-linux
 	@.ci/install venv .venv requirements/test.lock

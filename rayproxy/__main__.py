@@ -1,0 +1,62 @@
+"""The command line: `rayproxy COMMAND`, each command a settings class with a `run` method."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+from pydantic_settings import CliApp, SettingsError
+
+from rayproxy import commands
+from rayproxy.api import ApiError, CredentialsError
+from rayproxy.app import StartError
+from rayproxy.nginx import NginxError
+from rayproxy.source import NotSyncedError, UnconfirmedError
+from rayproxy.templates import TemplateError
+
+_EXPECTED = (
+    StartError, CredentialsError, ApiError, NginxError, NotSyncedError, UnconfirmedError, TemplateError, OSError,
+    commands.CommandError, SettingsError,
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0 done, 1 failed, 2 not understood."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if arguments else 2
+    command = commands.COMMANDS.get(arguments[0])
+    if command is None:
+        print(f"rayproxy: there is no command {arguments[0]!r}\n\n{_help()}", file=sys.stderr)
+        return 2
+    sys.argv[0] = f"rayproxy {arguments[0]}"  # what --help shows as the program
+    try:
+        return CliApp.run(command, cli_args=arguments[1:], cli_exit_on_error=True).main()
+    except ValidationError as error:
+        for detail in error.errors():
+            name = "--" + str(detail["loc"][0]).replace("_", "-") if detail["loc"] else ""
+            print(
+                f"rayproxy {arguments[0]}: {name} {detail['msg'].removeprefix('Value error, ')}",
+                file=sys.stderr,
+            )
+        return 2
+    except _EXPECTED as error:
+        print(f"rayproxy {arguments[0]}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _help() -> str:
+    lines = [f"  {name:10} {(command.__doc__ or '').splitlines()[0]}" for name, command in commands.COMMANDS.items()]
+    return (
+        "rayproxy keeps one nginx in front of every KubeRay RayService.\n\nusage: rayproxy COMMAND [options]\n\n"
+        + "\n".join(lines)
+        + "\n\n`rayproxy COMMAND --help` lists the options; each is an environment variable RAYPROXY_... as well."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

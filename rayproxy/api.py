@@ -1,0 +1,265 @@
+"""Speak to a Kubernetes API server: JSON in and out, one deadline for each request, nothing retried behind one's back.
+
+Address, CA and login come from the `kubernetes` package. The requests are urllib3's, since that package re-reads a
+token by the wall clock, not after a 401, and not at all when the file is away for a moment.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes import client
+from kubernetes.config import ConfigException, incluster_config, kube_config
+
+CONNECT_TIMEOUT = 5.0  # s
+READ_TIMEOUT = 30.0  # s of silence within an answer
+DEADLINE = 60.0  # s for a whole answer that is not a watch
+IN_CLUSTER_REFRESH = 60.0  # s; kubelet rotates a projected token long before it expires
+KUBECONFIG_REFRESH = 600.0  # s; a login program may be slow
+JSON = "application/json"
+MAX_BODY = 512 * 1024 * 1024
+
+# A connection whose other end vanished is noticed after 30 + 3 * 10 s.
+_KEEPALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+]
+
+
+class ApiError(Exception):
+    """Say what the API server answered instead of success; `status` is 0 where no answer came."""
+
+    def __init__(self, message: str, status: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class CredentialsError(Exception):
+    """Say that there is no usable kubeconfig or service account, and what to do."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """Hold where the API server is and how to be let in; equal `tls` means an equal TLS context."""
+
+    host: str
+    authorization: str
+    tls: tuple[bytes, bytes, bytes, bool, str]  # CA, certificate, key, verify, server name
+    configuration: client.Configuration
+
+
+def in_cluster() -> Login:
+    """Read the pod's service account."""
+    configuration = client.Configuration()
+    try:
+        incluster_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+    except ConfigException as error:
+        raise CredentialsError(f"not inside a pod with a service account token: {error}") from error
+    return _login(configuration)
+
+
+def from_kubeconfig(path: str | None, context: str | None) -> Login:
+    """Read a kubeconfig (default: KUBECONFIG, then ~/.kube/config) and its context."""
+    configuration = client.Configuration()
+    try:
+        kube_config.load_kube_config(path, context, configuration, persist_config=False)  # type: ignore[no-untyped-call]
+    except ConfigException as error:
+        where = path or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+        raise CredentialsError(
+            f"the kubeconfig {where} cannot be used: {error}. Set KUBECONFIG, or use --source manifests"
+        ) from error
+    return _login(configuration)
+
+
+def _login(configuration: client.Configuration) -> Login:
+    token = configuration.get_api_key_with_prefix("BearerToken") or ""
+    files = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
+    ca, certificate, key = (Path(file).read_bytes() if file else b"" for file in files)
+    tls = (ca, certificate, key, bool(configuration.verify_ssl), configuration.tls_server_name or "")
+    return Login(configuration.host.rstrip("/"), token.strip(), tls, configuration)
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    target: str
+    body: bytes | None = None
+    content_type: str = ""
+    read_timeout: float = READ_TIMEOUT
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.target.partition('?')[0]}"
+
+
+class ApiServer:
+    """Send requests, with a login that is renewed in time, after a 401, and when the CA changes."""
+
+    def __init__(self, load: Callable[[], Login], refresh: float) -> None:
+        self._load = load
+        self._refresh = refresh
+        self._login = load()
+        self._loaded = time.monotonic()
+        self._pool = _pool(self._login)
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return a GET's JSON object; raise ApiError."""
+        return self._whole(_Request("GET", _target(path, query)))
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        query: Mapping[str, str] | None = None,
+        content_type: str = JSON,
+    ) -> dict[str, Any]:
+        """Send a JSON body (POST, PATCH, PUT, DELETE) and return the JSON object that comes back; raise ApiError."""
+        return self._whole(_Request(method, _target(path, query), json.dumps(body).encode(), content_type))
+
+    def watch(self, path: str, query: Mapping[str, str], silence: float) -> Iterator[dict[str, Any]]:
+        """Open a watch and return its events; both raise ApiError, the events after `silence` s without a byte."""
+        request = _Request("GET", _target(path, query), read_timeout=silence)
+        return _events(request, self._send(request))
+
+    def _whole(self, request: _Request) -> dict[str, Any]:
+        response = self._send(request)
+        return _json(request, _read(request, response, time.monotonic() + DEADLINE))
+
+    def _send(self, request: _Request) -> urllib3.BaseHTTPResponse:
+        self._renew(force=False)
+        response = self._attempt(request)
+        if response.status == HTTPStatus.UNAUTHORIZED:  # rotated before its time: read it again, once
+            response.close()
+            self._renew(force=True)
+            response = self._attempt(request)
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise _error(request, response)
+        return response
+
+    def _attempt(self, request: _Request) -> urllib3.BaseHTTPResponse:
+        headers = {"Accept": "application/json", "User-Agent": "rayproxy"}
+        if self._login.authorization:
+            headers["Authorization"] = self._login.authorization
+        if request.content_type:
+            headers["Content-Type"] = request.content_type
+        try:
+            return self._pool.urlopen(
+                request.method,
+                self._login.host + request.target,
+                body=request.body,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=request.read_timeout),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise ApiError(f"{request} at {self._login.host}: {_words(error)}") from error
+
+    def _renew(self, *, force: bool) -> None:
+        """Read the login again when it is due; where that fails for a moment, the old one goes on."""
+        if not force and time.monotonic() - self._loaded < self._refresh:
+            return
+        self._loaded = time.monotonic()
+        try:
+            login = self._load()
+        except (CredentialsError, OSError, ValueError):
+            return
+        if login.tls != self._login.tls:
+            self._pool = _pool(login)
+        self._login = login
+
+
+def _target(path: str, query: Mapping[str, str] | None) -> str:
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def _pool(login: Login) -> urllib3.PoolManager:
+    ca, _, _, verify, server_name = login.tls
+    context = ssl.create_default_context(cadata=ca.decode() or None)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if login.configuration.cert_file:
+        context.load_cert_chain(login.configuration.cert_file, login.configuration.key_file)
+    options: dict[str, Any] = {"ssl_context": context, "socket_options": _KEEPALIVE, "maxsize": 4}
+    if server_name:
+        options |= {"server_hostname": server_name, "assert_hostname": server_name}
+    if login.configuration.proxy:
+        return urllib3.ProxyManager(login.configuration.proxy, **options)
+    return urllib3.PoolManager(**options)
+
+
+def _read(request: _Request, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        while chunk := response.read1(1 << 20):
+            chunks.append(chunk)
+            size += len(chunk)
+            if time.monotonic() > deadline or size > MAX_BODY:
+                response.close()
+                raise ApiError(f"{request}: the answer did not end within {DEADLINE:g} s")
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise ApiError(f"{request}: {_words(error)}") from error
+    response.release_conn()
+    return b"".join(chunks)
+
+
+def _events(request: _Request, response: urllib3.BaseHTTPResponse) -> Iterator[dict[str, Any]]:
+    rest = b""
+    try:
+        while chunk := response.read1(65536):
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from (_json(request, line) for line in lines if line.strip())
+            if len(rest) > MAX_BODY:
+                raise ApiError(f"{request}: an event is larger than {MAX_BODY} bytes")
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise ApiError(f"{request} (watch): {_words(error)}") from error
+    finally:
+        response.close()  # what is left in `rest` is half an event: the next watch delivers it whole
+
+
+def _error(request: _Request, response: urllib3.BaseHTTPResponse) -> ApiError:
+    try:
+        body = _read(request, response, time.monotonic() + CONNECT_TIMEOUT)
+    except ApiError:
+        body = b""
+    try:
+        message = str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):  # "404 page not found" is plain text
+        message = body[:200].decode(errors="replace").strip()
+    try:
+        retry_after = float(response.headers.get("Retry-After", ""))
+    except ValueError:
+        retry_after = None
+    return ApiError(f"{request}: {response.status} {message}", response.status, retry_after)
+
+
+def _json(request: _Request, text: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ApiError(f"{request}: the answer is not JSON: {text[:80]!r}") from error
+    if not isinstance(value, dict):
+        raise ApiError(f"{request}: the answer is not a JSON object: {text[:80]!r}")
+    return value
+
+
+def _words(error: Exception) -> str:
+    cause = error.__cause__ or error.__context__
+    return f"{type(error).__name__}: {error}" if cause is None else f"{type(cause).__name__}: {cause}"

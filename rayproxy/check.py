@@ -1,0 +1,125 @@
+"""What `rayproxy check` looks at. Each check returns None, or what is wrong and what to do."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from rayproxy import parts
+from rayproxy.api import ApiError, ApiServer, CredentialsError
+from rayproxy.nginx import NginxError
+from rayproxy.render import render_base
+from rayproxy.settings import Settings
+from rayproxy.source import NotSyncedError
+from rayproxy.templates import TemplateError, load_location
+
+Finding = tuple[str, str | None]
+
+
+def run_checks(settings: Settings) -> Iterator[Finding]:
+    """Yield (what was looked at, None or what is wrong)."""
+    yield "settings", None
+    yield f"state folder {settings.state}", _state(settings)
+    yield f"nginx binary {settings.nginx_binary} takes the configuration", _nginx(settings)
+    yield f"location template {settings.template}", _caught(lambda: _template(settings))
+    if settings.source == "manifests":
+        yield f"manifests folder {settings.manifests}", _manifests(settings)
+        return
+    try:
+        server = parts.make_api(settings)
+    except (CredentialsError, OSError) as error:
+        yield "login to the API server", str(error)
+        return
+    yield "login to the API server", None
+    yield from _permissions(server, settings)
+
+
+def _state(settings: Settings) -> str | None:
+    try:
+        parts.make_revisions(settings)
+        probe = settings.state / f".check-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        return f"cannot be written ({error.strerror}): mend it, or choose another with RAYPROXY_STATE_DIR"
+    return None
+
+
+def _nginx(settings: Settings) -> str | None:
+    nginx = parts.make_nginx(settings, threading.Event())
+    try:
+        revisions = parts.make_revisions(settings)
+        candidate = revisions.write(render_base({}, parts.nginx_settings(settings)), None)
+        try:
+            nginx.test(candidate.conf)
+        finally:
+            revisions.discard(candidate)
+    except (NginxError, OSError) as error:
+        return str(error)
+    return None
+
+
+def _template(settings: Settings) -> None:
+    template = load_location(settings.template)
+    nginx = parts.make_nginx(settings, threading.Event())
+    parts.check_template(template, parts.make_revisions(settings), nginx, parts.nginx_settings(settings))
+
+
+def _manifests(settings: Settings) -> str | None:
+    try:
+        snapshot = parts.make_source(settings, None, _Silent(), threading.Event()).snapshot()
+    except (NotSyncedError, ValueError) as error:
+        return str(error)
+    return "; ".join(snapshot.problems) or None
+
+
+def _permissions(server: ApiServer, settings: Settings) -> Iterator[Finding]:
+    needed = [("ray.io", "rayservices", verb) for verb in ("list", "watch")]
+    needed += [("", "services", verb) for verb in ("list", "watch")]
+    needed += [("", "events", "create")] if settings.events else []
+    for namespace in settings.namespaces or ("",):
+        where = f"in {namespace}" if namespace else "in all namespaces"
+        for group, resource, verb in needed:
+            attributes = {"group": group, "resource": resource, "verb": verb, "namespace": namespace}
+            yield f"may {verb} {resource} {where}", _caught(partial(_may, server, attributes))
+    yield "the RayService CRD is installed", _caught(lambda: _crd(server))
+
+
+def _may(server: ApiServer, attributes: dict[str, str]) -> None:
+    review = server.send(
+        "POST",
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+        {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+         "spec": {"resourceAttributes": attributes}},
+    )  # fmt: skip
+    status = review.get("status")
+    if not (isinstance(status, dict) and status.get("allowed") is True):
+        raise ApiError("no: bind the role of deploy/ to this account, or name the namespaces it may see")
+
+
+def _crd(server: ApiServer) -> None:
+    try:
+        server.get("/apis/ray.io/v1")
+    except ApiError as error:
+        raise ApiError(f"no ({error}): install KubeRay 1.0 or newer; rayproxy waits for it") from error
+
+
+def _caught(check: Callable[[], None]) -> str | None:
+    try:
+        check()
+    except (ApiError, TemplateError, NginxError, OSError) as error:
+        return str(error)
+    return None
+
+
+class _Silent:
+    def contact(self, resource: str) -> None:
+        pass
+
+    def failure(self, resource: str, reason: str, message: str) -> None:
+        pass
+
+    def repaired(self, resource: str, count: int) -> None:
+        pass

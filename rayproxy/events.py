@@ -1,0 +1,101 @@
+"""Kubernetes Events on the RayServices, so that `kubectl describe` says what the proxy thinks.
+
+Replicas need no leader for them: an Event's name is a hash of what it says, so the second one to write it gets 409,
+which is success.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rayproxy.api import ApiError, ApiServer
+from rayproxy.rayservice import DNS_1123_LABEL
+from rayproxy.status import ACCEPTED, PENDING, Status
+
+CONFLICT = 409
+QUEUE = 10_000
+MESSAGE = 1024  # characters; the API server refuses more
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Hold what an Event says about one RayService."""
+
+    namespace: str
+    name: str
+    uid: str
+    type: str  # Normal or Warning
+    reason: str
+    message: str
+
+    def body(self, now: str) -> dict[str, object]:
+        """Return the object to POST; `now` is RFC 3339."""
+        digest = hashlib.sha256(f"{self.uid}\0{self.type}\0{self.reason}\0{self.message}".encode()).hexdigest()
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{self.name[:180]}.rayproxy-{digest[:16]}", "namespace": self.namespace},
+            "involvedObject": {
+                "apiVersion": "ray.io/v1", "kind": "RayService",
+                "namespace": self.namespace, "name": self.name, "uid": self.uid,
+            },
+            "type": self.type,
+            "reason": self.reason,
+            "message": self.message[:MESSAGE],
+            "source": {"component": "rayproxy"},
+            "reportingComponent": "rayproxy",
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }  # fmt: skip
+
+
+def about(status: Status, *, too_long: bool = False) -> Event | None:
+    """Return the Event for a new state, or for one that has been pending too long; a fresh pending has none."""
+    if status.state == ACCEPTED:
+        kind, reason, message = (
+            "Normal",
+            "RouteAccepted",
+            f"/apis/rayservice/{status.name}/ goes to {status.backend}",
+        )
+    elif status.state == PENDING and too_long:
+        kind, reason, message = "Warning", "RoutePending", f"pending since {status.since}: {status.message}"
+    elif status.state == PENDING:
+        return None
+    else:
+        kind, reason, message = "Warning", "RouteRejected", f"{status.reason}: {status.message}"
+    return Event(status.namespace, status.name, status.uid, kind, reason, message)
+
+
+class Recorder:
+    """Write Events from a thread of its own; a slow API server never holds a route up."""
+
+    def __init__(self, api: ApiServer, failed: Callable[[str], None]) -> None:
+        self._api = api
+        self._failed = failed
+        self._events: queue.Queue[Event] = queue.Queue(QUEUE)
+        threading.Thread(target=self._run, name="events", daemon=True).start()
+
+    def record(self, event: Event) -> None:
+        """Queue an Event; when thousands wait already, it is dropped and counted."""
+        if not DNS_1123_LABEL.fullmatch(event.namespace):  # it becomes a part of a URL
+            return
+        try:
+            self._events.put_nowait(event)
+        except queue.Full:
+            self._failed("too many Events are waiting")
+
+    def _run(self) -> None:
+        while True:
+            event = self._events.get()
+            now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            try:
+                self._api.send("POST", f"/api/v1/namespaces/{event.namespace}/events", event.body(now))
+            except ApiError as error:
+                if error.status != CONFLICT:
+                    self._failed(str(error))

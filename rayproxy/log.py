@@ -1,0 +1,74 @@
+"""Logs: JSON on a pipe, a console on a terminal; a blocked or closed pipe never stops the daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import sys
+import threading
+from typing import Any, TextIO
+
+import structlog
+
+QUEUE = 10_000  # lines held while the reader of the pipe is away; more are dropped, and counted
+
+
+class _Pipe:
+    """Write lines from a thread of its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: queue.Queue[str] = queue.Queue(QUEUE)
+        self._dropped = 0
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+
+    def msg(self, line: str) -> None:
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self._dropped += 1
+
+    debug = info = warning = error = critical = exception = log = msg
+
+    def _run(self) -> None:
+        while True:
+            line = self._lines.get()
+            if self._dropped:
+                line, self._dropped = f"{line}\n({self._dropped} log lines were dropped)", 0
+            with contextlib.suppress(OSError, ValueError):  # nobody reads any more: there is nowhere to say so
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            self._lines.task_done()
+
+    def flush(self, seconds: float) -> None:
+        done = threading.Thread(target=self._lines.join, daemon=True)
+        done.start()
+        done.join(seconds)
+
+
+_pipe: _Pipe | None = None
+
+
+def configure(level: str, stream: TextIO = sys.stderr) -> None:
+    """Set up structlog for the process."""
+    global _pipe  # noqa: PLW0603 - a process has one log
+    _pipe = pipe = _Pipe(stream)
+    renderer: Any = structlog.dev.ConsoleRenderer() if stream.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=lambda *_: pipe,
+    )
+
+
+def flush(seconds: float = 1.0) -> None:
+    """Give the last lines a moment to be written."""
+    if _pipe:
+        _pipe.flush(seconds)

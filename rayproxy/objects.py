@@ -1,0 +1,96 @@
+"""Read the few fields that matter out of Kubernetes objects that may hold anything.
+
+What decides a route is kept and the rest is dropped: two objects that differ only in status or annotations
+become equal values, so a heartbeat wakes nobody and an annotation of a megabyte is not held in memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rayproxy.model import Key, Owner, Port, RayService, Service
+
+INCREMENTAL = "NewClusterWithIncrementalUpgrade"
+SERVE_LABEL = "ray.io/serve"
+
+
+class UnreadableError(ValueError):
+    """Say that something is not a Kubernetes object at all: it has no name to call it by."""
+
+
+def read_rayservice(obj: object) -> RayService:
+    """Read a RayService; raise UnreadableError where it has no usable name."""
+    return RayService(
+        key=read_key(obj),
+        uid=_text(obj, "metadata", "uid"),
+        created=_text(obj, "metadata", "creationTimestamp"),
+        terminating=bool(_dig(obj, "metadata", "deletionTimestamp")),
+        serve_service=_text(obj, "spec", "serveService", "metadata", "name"),
+        incremental=_text(obj, "spec", "upgradeStrategy", "type") == INCREMENTAL,
+        active_cluster=_text(obj, "status", "activeServiceStatus", "rayClusterName"),
+    )
+
+
+def read_service(obj: object) -> Service:
+    """Read a Service; raise UnreadableError where it has no usable name."""
+    labels = _dig(obj, "metadata", "labels")
+    ports = _dig(obj, "spec", "ports")
+    return Service(
+        key=read_key(obj),
+        created=_text(obj, "metadata", "creationTimestamp"),
+        terminating=bool(_dig(obj, "metadata", "deletionTimestamp")),
+        serves=isinstance(labels, dict) and SERVE_LABEL in labels,
+        owner=_controller(_dig(obj, "metadata", "ownerReferences")),
+        type=_text(obj, "spec", "type"),
+        cluster_ip=_text(obj, "spec", "clusterIP"),
+        ports=tuple(_port(port) for port in ports) if isinstance(ports, list) else (),
+    )
+
+
+def read_key(obj: object) -> Key:
+    """Read namespace ("default" where there is none, as kubectl does) and name."""
+    name = _text(obj, "metadata", "name")
+    if not name:
+        raise UnreadableError("metadata.name is missing or not a string")
+    return Key(_text(obj, "metadata", "namespace") or "default", name)
+
+
+def labels_of(obj: object) -> dict[str, str]:
+    """Return the labels that are strings, and no others."""
+    labels = _dig(obj, "metadata", "labels")
+    if not isinstance(labels, dict):
+        return {}
+    return {key: value for key, value in labels.items() if isinstance(key, str) and isinstance(value, str)}
+
+
+def _dig(obj: object, *path: str) -> Any:  # noqa: ANN401 - objects hold anything
+    for step in path:
+        if not isinstance(obj, dict):
+            return None
+        obj = obj.get(step)
+    return obj
+
+
+def _text(obj: object, *path: str) -> str:
+    value = _dig(obj, *path)
+    # A manifest's unquoted timestamp is a datetime in YAML; every other non-string is as good as missing.
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat())
+    return value if isinstance(value, str) else ""
+
+
+def _port(port: object) -> Port:
+    return Port(_text(port, "name"), _hashable(_dig(port, "port")), _text(port, "protocol") or "TCP")
+
+
+def _hashable(value: object) -> object:
+    return value if isinstance(value, int | str | float | None) else str(type(value))
+
+
+def _controller(references: object) -> Owner | None:
+    if not isinstance(references, list):
+        return None
+    for reference in references:
+        if _dig(reference, "controller") is True:
+            return Owner(_text(reference, "kind"), _text(reference, "name"), _text(reference, "uid"))
+    return None

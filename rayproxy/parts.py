@@ -1,0 +1,105 @@
+"""Make the parts from the settings; what `run`, `render` and `check` have in common."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from functools import partial
+from pathlib import Path
+
+from rayproxy import api
+from rayproxy.cluster import ClusterSource
+from rayproxy.manifests import ManifestSource
+from rayproxy.nginx import ConfigRefusedError, ManagedNginx, Nginx
+from rayproxy.rayservice import Policy
+from rayproxy.reflector import Observer
+from rayproxy.render import SAMPLE, NginxSettings, render, render_base, revision_conf
+from rayproxy.revisions import Revision, Revisions
+from rayproxy.settings import IN_CLUSTER, Settings
+from rayproxy.templates import BUILT_IN, LocationTemplate, TemplateError
+
+
+def make_api(settings: Settings) -> api.ApiServer:
+    """Connect to the API server; raise CredentialsError."""
+    if IN_CLUSTER and not settings.kubeconfig:
+        return api.ApiServer(api.in_cluster, api.IN_CLUSTER_REFRESH)
+    return api.ApiServer(partial(api.from_kubeconfig, settings.kubeconfig, settings.context), api.KUBECONFIG_REFRESH)
+
+
+def make_source(
+    settings: Settings, server: api.ApiServer | None, observer: Observer, wake: threading.Event
+) -> ClusterSource | ManifestSource:
+    """Make the source that the settings name."""
+    if server is not None:
+        return ClusterSource(server, settings.label_selector, settings.namespaces, observer, wake.set)
+    assert settings.manifests is not None
+    return ManifestSource(settings.manifests, settings.label_selector)
+
+
+def make_nginx(settings: Settings, stop: threading.Event) -> Nginx:
+    """Make what speaks to nginx."""
+    kind = ManagedNginx if settings.nginx == "managed" else Nginx
+    return kind(settings.nginx_binary, settings.state, stop, settings.reload_timeout)
+
+
+def make_revisions(settings: Settings) -> Revisions:
+    """Open the state folder; raise OSError."""
+    (settings.state / "run").mkdir(parents=True, exist_ok=True)
+    return Revisions(settings.state, partial(revision_conf, run_dir=str(settings.state / "run")))
+
+
+def make_policy(settings: Settings) -> Policy:
+    """Say which Services may be backends."""
+    unowned = settings.allow_unowned_services or settings.source == "manifests"
+    return Policy(settings.networks, unowned)
+
+
+def nginx_settings(settings: Settings) -> NginxSettings:
+    """Pick what nginx.conf is rendered from."""
+    run_dir = settings.state / "run"
+    return NginxSettings(
+        listen=settings.listen,
+        run_dir=str(run_dir),
+        user=_worker_user(run_dir),
+        workers=settings.workers,
+        worker_connections=settings.worker_connections,
+        worker_shutdown_timeout=settings.worker_shutdown_timeout,
+        read_timeout=settings.read_timeout,
+        max_body=settings.max_body,
+        access_log=settings.access_log,
+    )
+
+
+def _worker_user(run_dir: Path) -> str:
+    """Return "root" where root starts nginx in a folder that nginx's own user cannot enter, else its default.
+
+    Workers keep large request bodies in that folder; a checkout below /root is the usual case.
+    """
+    if os.geteuid() != 0:
+        return ""
+    folders = [folder for folder in (run_dir, *run_dir.parents) if folder.exists()]
+    reachable = all(folder.stat().st_mode & stat.S_IXOTH for folder in folders)
+    return "" if reachable else "root"
+
+
+def first_revision(revisions: Revisions, settings: Settings) -> Revision:
+    """Return the last good revision, made current; on a new disk one without routes, so that nginx can start."""
+    if recovered := revisions.recover():
+        return recovered
+    empty = revisions.write(render_base({}, nginx_settings(settings)), None)
+    revisions.activate(empty)
+    return empty
+
+
+def check_template(template: LocationTemplate, revisions: Revisions, nginx: Nginx, settings: NginxSettings) -> None:
+    """Try a location template on a route made up for it; raise TemplateError with nginx's words."""
+    if template.name in BUILT_IN:
+        return
+    candidate = revisions.write(render([SAMPLE], template, settings), None)
+    try:
+        nginx.test(candidate.conf)
+    except ConfigRefusedError as error:
+        raise TemplateError(f"nginx refuses the location template {template.name}: {error}") from error
+    finally:
+        revisions.discard(candidate)

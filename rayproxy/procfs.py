@@ -1,0 +1,52 @@
+"""Read what /proc says of a process. A process that is gone reads as empty, never as an error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Identify a process for ever: a pid can come again, a pid with its start time cannot."""
+
+    pid: int
+    started: str
+
+
+def identify(pid: int) -> Process | None:
+    """Return the process that has this pid now, or None; a zombie counts as gone."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()  # the name before ")" may hold anything
+    if len(fields) < 20 or fields[0] in (b"Z", b"X"):  # noqa: PLR2004 - field 22 of proc(5), 20th after the name
+        return None
+    return Process(pid, fields[19].decode())
+
+
+def title(pid: int) -> bytes:
+    """Return the command line; processes such as nginx write what they are into it."""
+    return _read(pid, "cmdline").replace(b"\0", b" ").strip()
+
+
+def comm(pid: int) -> bytes:
+    """Return the name of the executable as the kernel keeps it."""
+    return _read(pid, "comm").strip()
+
+
+def children(pid: int) -> list[Process]:
+    """Return the children that are alive."""
+    pids = _read(pid, f"task/{pid}/children").split()
+    return [child for text in pids if (child := identify(int(text)))]
+
+
+def pids() -> Iterator[int]:
+    """Yield the pids that this process can see."""
+    yield from (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""

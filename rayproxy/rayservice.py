@@ -1,0 +1,230 @@
+"""Decide for every RayService what becomes of it: a route, pending, or rejected with a reason.
+
+Which Service KubeRay makes for a RayService, and who owns it, was read from its code, v0.6 to v1.7: one Service
+named by spec.serveService.metadata.name, else <name>-serve-svc, owned by the RayService; with an incremental
+upgrade one per RayCluster, <cluster>-serve-svc, owned by the RayCluster.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rayproxy.model import (
+    Backend,
+    Decision,
+    Key,
+    Pending,
+    Port,
+    RayService,
+    Rejection,
+    Route,
+    Service,
+    Snapshot,
+)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# RFC 1035 label as Kubernetes checks it. KubeRay checks it in its operator only, so the API may hold others.
+DNS_1035_LABEL = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
+# RFC 1123 label: what a namespace may be.
+DNS_1123_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+MAX_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Say which Services may be backends: `allowed` empty means every address that is not refused for itself."""
+
+    allowed: tuple[Network, ...] = ()
+    unowned: bool = False
+
+
+class _Refused(Exception):  # noqa: N818 - never leaves this module
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class _NotYet(Exception):  # noqa: N818 - never leaves this module
+    pass
+
+
+def decide(snapshot: Snapshot, policy: Policy) -> list[Decision]:
+    """Decide on every RayService that is not being deleted, ordered by key."""
+    services = _Services(snapshot.services)
+    live = sorted((rs for rs in snapshot.rayservices if not rs.terminating), key=_age)
+    owner_of_name: dict[str, Key] = {}
+    decisions = [_decide(rs, services, policy, owner_of_name) for rs in live]
+    return sorted(decisions, key=lambda decision: decision.key)
+
+
+def _age(rs: RayService) -> tuple[bool, str, Key]:
+    return (not rs.created, rs.created, rs.key)  # no timestamp counts as youngest
+
+
+def _decide(rs: RayService, services: _Services, policy: Policy, owner_of_name: dict[str, Key]) -> Decision:
+    try:
+        _check_names(rs.key)
+        owner = owner_of_name.setdefault(rs.key.name, rs.key)
+        if owner != rs.key:
+            raise _Refused(
+                "NameConflict",
+                f"the name {rs.key.name} is taken by the older RayService {owner}: rename this one or that one",
+            )
+        return Route(rs.key, rs.uid, _backend(_serve_service(rs, services, policy), policy.allowed))
+    except _NotYet as not_yet:
+        return Pending(rs.key, rs.uid, str(not_yet))
+    except _Refused as refused:
+        return Rejection(rs.key, rs.uid, refused.reason, str(refused))
+
+
+def _check_names(key: Key) -> None:
+    if not DNS_1123_LABEL.fullmatch(key.namespace):
+        raise _Refused("InvalidName", f"the namespace {key.namespace[:80]!r} is not a DNS-1123 label")
+    if not DNS_1035_LABEL.fullmatch(key.name):
+        raise _Refused(
+            "InvalidName",
+            f"the name {key.name[:80]!r} is not a DNS-1035 label (a-z, 0-9 and '-', a letter first, 63 at most): "
+            "give the RayService such a name",
+        )
+
+
+class _Services:
+    """Find Services by key, and by the uid of their owner."""
+
+    def __init__(self, services: Iterable[Service]) -> None:
+        self.by_key: dict[Key, Service] = {}
+        self.by_owner: dict[str, list[Service]] = defaultdict(list)
+        for service in services:
+            if service.terminating:
+                continue
+            self.by_key[service.key] = service
+            if service.owner:
+                self.by_owner[service.owner.uid].append(service)
+
+
+def _serve_service(rs: RayService, services: _Services, policy: Policy) -> Service:
+    """Return the Service that answers for `rs`: what exists decides, not what the spec promises."""
+    not_owned: Service | None = None
+    for name in _names(rs):
+        service = services.by_key.get(Key(rs.key.namespace, name))
+        if service is None:
+            continue
+        if _belongs(service, rs, policy):
+            return service
+        not_owned = not_owned or service
+    # After a rename in the spec, KubeRay keeps the Service of the old name working until the next cluster.
+    others = [service for service in services.by_owner.get(rs.uid, ()) if _belongs(service, rs, policy)]
+    if others:
+        return max(others, key=lambda service: (service.created, service.key))
+    if not_owned and _left_behind(not_owned, rs):
+        raise _NotYet(
+            f"the Service {not_owned.key} still belongs to the deleted RayService of this name: it goes away by itself"
+        )
+    if not_owned:
+        raise _Refused("ServiceNotOwned", _why_not_owned(not_owned, rs))
+    raise _NotYet(
+        f"no Service {' or '.join(_names(rs))} with the label ray.io/serve yet: KubeRay creates it once every "
+        "Serve application runs"
+    )
+
+
+def _names(rs: RayService) -> Iterator[str]:
+    """Yield the names that the serve Service may have, the likeliest first."""
+    stable = [rs.serve_service] if rs.serve_service else []
+    stable.append(f"{rs.key.name}-serve-svc")
+    per_cluster = [f"{rs.active_cluster}-serve-svc"] if rs.active_cluster else []
+    yield from (per_cluster + stable if rs.incremental else stable + per_cluster)
+
+
+def _belongs(service: Service, rs: RayService, policy: Policy) -> bool:
+    owner = service.owner
+    if owner is None:
+        return policy.unowned
+    if not service.serves or service.key.namespace != rs.key.namespace:
+        return False
+    if owner.kind == "RayCluster":
+        return bool(rs.active_cluster) and owner.name == rs.active_cluster
+    return bool(rs.uid) and owner.uid == rs.uid
+
+
+def _left_behind(service: Service, rs: RayService) -> bool:
+    owner = service.owner
+    return owner is not None and (owner.kind, owner.name) == ("RayService", rs.key.name) and owner.uid != rs.uid
+
+
+def _why_not_owned(service: Service, rs: RayService) -> str:
+    owner = f"owned by {service.owner.kind} {service.owner.name}" if service.owner else "without an owner"
+    why = owner if service.serves or not service.owner else "without the label ray.io/serve"
+    return (
+        f"the Service {service.key} is {why}, not made by KubeRay for this RayService (uid {rs.uid or 'none'}): "
+        "delete it and let KubeRay create it, or allow Services without an owner"
+    )
+
+
+@lru_cache(maxsize=65536)
+def _backend(service: Service, allowed: tuple[Network, ...]) -> Backend:
+    """Return the checked address and port of a Service; raise _Refused with what is wrong."""
+    if service.type == "ExternalName":
+        raise _Refused(
+            "ExternalName",
+            f"the Service {service.key} is of type ExternalName, which could point anywhere: use ClusterIP",
+        )
+    if service.cluster_ip == "None":
+        raise _Refused("Headless", f"the Service {service.key} is headless (clusterIP: None): give it a ClusterIP")
+    if not service.cluster_ip:
+        raise _NotYet(f"the Service {service.key} has no ClusterIP yet")
+    address = _address(service)
+    if allowed and not any(address in network for network in allowed):
+        raise _Refused(
+            "AddressNotAllowed",
+            f"the ClusterIP {address} of the Service {service.key} is outside the allowed CIDRs "
+            f"{', '.join(map(str, allowed))}",
+        )
+    host = f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004 - IPv6
+    return Backend(host, _port(service))
+
+
+def _address(service: Service) -> Address:
+    try:
+        address = ipaddress.ip_address(service.cluster_ip)
+    except ValueError:
+        raise _Refused(
+            "InvalidAddress",
+            f"the clusterIP {service.cluster_ip[:80]!r} of the Service {service.key} is not an IP address",
+        ) from None
+    plain = getattr(address, "ipv4_mapped", None) or address
+    kinds = ("link_local", "multicast", "unspecified", "reserved")
+    kind = next((kind for kind in kinds if getattr(plain, f"is_{kind}")), None)
+    if kind or getattr(address, "scope_id", None):
+        raise _Refused(
+            "AddressForbidden",
+            f"the clusterIP {address} of the Service {service.key} is {(kind or 'scoped').replace('_', '-')}: "
+            "no Service has such an address",
+        )
+    return address
+
+
+def _port(service: Service) -> int:
+    ports = [port for port in service.ports if port.protocol == "TCP"]
+    named = [port for port in ports if port.name == "serve"]
+    candidates = named or (ports if len(ports) == 1 else [])
+    if not candidates or not _usable(candidates[0]):
+        found = ", ".join(f"{port.name or 'unnamed'}={port.port!r}"[:40] for port in service.ports[:5]) or "none"
+        raise _Refused(
+            "NoServePort",
+            f"the Service {service.key} has no usable port: name one TCP port 'serve' (found: {found})",
+        )
+    port = candidates[0].port
+    assert isinstance(port, int)
+    return port
+
+
+def _usable(port: Port) -> bool:
+    return isinstance(port.port, int) and not isinstance(port.port, bool) and 1 <= port.port <= MAX_PORT

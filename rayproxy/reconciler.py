@@ -1,0 +1,189 @@
+"""Reconcile: make what nginx serves equal to what the source wishes. `run_once` is the whole design."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from rayproxy.accept import accept
+from rayproxy.model import Decision, Rejection, Route, Snapshot
+from rayproxy.nginx import ConfigRefusedError, Nginx, UnprovenError
+from rayproxy.plan import Changes, plan, vanishes_at_once
+from rayproxy.rayservice import Policy, decide
+from rayproxy.render import File, NginxSettings, render, render_base, route_file, unrouted
+from rayproxy.revisions import Revision, Revisions
+from rayproxy.source import Source
+from rayproxy.templates import LocationTemplate
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Hold what an operator decided; `template` returns the location template to use now and what is wrong with it."""
+
+    policy: Policy
+    nginx: NginxSettings
+    template: Callable[[], tuple[LocationTemplate, tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class Desired:
+    """Hold what should be served, and what was decided on the way to it."""
+
+    decisions: tuple[Decision, ...]
+    files: dict[str, File]
+    ages: Mapping[str, str]  # route file -> creationTimestamp of its RayService
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Say what a cycle found and did."""
+
+    decisions: tuple[Decision, ...]
+    problems: tuple[str, ...]
+    revision: str
+    changes: Changes
+    reloaded: bool
+
+
+class Reconciler:
+    """Hold the parts together. What is live is never remembered here, it is read back each time."""
+
+    def __init__(self, source: Source, revisions: Revisions, nginx: Nginx, rules: Rules) -> None:
+        self.source = source
+        self.revisions = revisions
+        self.nginx = nginx
+        self.rules = rules
+        self._refused: dict[str, tuple[str, str]] = {}  # file -> (digest, nginx's words): not tried twice as it is
+
+    def run_once(self, *, resync: bool = False) -> Outcome:
+        """Observe, desire, read current, plan, accept, apply.
+
+        Raises whatever is wrong with the world (source, template, disk, nginx); what was served then still is.
+        """
+        current = self._current(resync=resync)
+        live = current.sums if current else {}
+        desired = self._desire(self.source.snapshot(), current)
+        changes = plan(live, _digests(desired))
+        if vanishes_at_once(live, changes):
+            desired = self._desire(self.source.confirm(), current)
+            changes = plan(live, _digests(desired))
+        reloaded = False
+        if changes:
+            candidate, desired = self._accept(desired, current, changes)
+            reloaded = self._apply(candidate, current)
+            current = candidate
+        if current and self.nginx.served() != current.name:  # drift: restarted, signalled or edited by someone else
+            self.nginx.reload(current.name)
+            reloaded = True
+        return Outcome(desired.decisions, desired.problems, current.name if current else "", changes, reloaded)
+
+    def _current(self, *, resync: bool) -> Revision | None:
+        """Read the live revision; at a resync every byte of it, and what nginx refused gets another chance."""
+        current = self.revisions.current()
+        if not resync:
+            return current
+        self._refused.clear()
+        return current if current and self.revisions.intact(current) else None
+
+    def _desire(self, snapshot: Snapshot, current: Revision | None) -> Desired:
+        template, problems = self.rules.template()
+        decisions = decide(snapshot, self.rules.policy)
+        files = render(decisions, template, self.rules.nginx)
+        if current and not snapshot.rayservices_known:
+            files = self._unknown(snapshot, current, files) | files
+        ages = {route_file(rs.key.name): rs.created for rs in snapshot.rayservices}
+        desired = Desired(tuple(decisions), files, ages, problems + snapshot.problems)
+        return self._without_refused(desired, current)
+
+    def _unknown(self, snapshot: Snapshot, current: Revision, files: Iterable[str]) -> dict[str, File]:
+        """Return the live routes that are not desired only because not everything could be read."""
+        missing = [name for name in current.sums.keys() - set(files) if name.startswith("ray-")]
+        held = self.revisions.files(current, missing)
+        if not snapshot.services_known:
+            return held
+        addresses = {service.cluster_ip for service in snapshot.services}
+        return {
+            name: file
+            for name, file in held.items()
+            if addresses & set(re.findall(r"[0-9a-f.:]{2,}(?=:\d|])", file.text))
+        }
+
+    def _without_refused(self, desired: Desired, current: Revision | None) -> Desired:
+        """Put the last good version, or nothing, in the place of each file that nginx refused as it is."""
+        refused = {
+            name: words
+            for name, (digest, words) in self._refused.items()
+            if name in desired.files and desired.files[name].digest == digest
+        }
+        if not refused:
+            return desired
+        kept = self.revisions.files(current, refused.keys() & current.sums.keys()) if current else {}
+        decisions = tuple(_refuse(decision, refused, kept) for decision in desired.decisions)
+        files = {name: file for name, file in desired.files.items() if name not in refused}
+        return replace(
+            desired,
+            decisions=decisions,
+            files=files | kept | render_base(unrouted(decisions), self.rules.nginx),
+        )
+
+    def _accept(self, desired: Desired, current: Revision | None, changes: Changes) -> tuple[Revision, Desired]:
+        """Write the desired revision and test it; leave out what nginx refuses, and only that."""
+        try:
+            return self._tested(desired.files, current), desired
+        except ConfigRefusedError as error:
+            wishes = [name for name in (*changes.update, *changes.create) if name.startswith("ray-")]
+            if not wishes:
+                raise
+            first_words = error
+        start = {name: file for name, file in desired.files.items() if name not in wishes}
+        if current:
+            start |= self.revisions.files(current, current.sums.keys() & set(wishes))
+        wishes.sort(key=lambda name: (desired.ages.get(name) or "~", name))  # oldest first: the younger one loses
+        _, refused = accept(
+            lambda files: self.revisions.discard(self._tested(files, current)), start, wishes, desired.files
+        )
+        if not refused:  # what failed a moment ago passes now: the world outside the files changed
+            raise first_words
+        self._refused |= {name: (desired.files[name].digest, words) for name, words in refused.items()}
+        desired = self._without_refused(desired, current)
+        return self._tested(desired.files, current), desired
+
+    def _tested(self, files: Mapping[str, File], current: Revision | None) -> Revision:
+        candidate = self.revisions.write(files, current)
+        try:
+            self.nginx.test(candidate.conf)
+        except BaseException:
+            self.revisions.discard(candidate)
+            raise
+        return candidate
+
+    def _apply(self, candidate: Revision, previous: Revision | None) -> bool:
+        """Activate the candidate and reload; without the proof that it is served, bring the previous one back."""
+        if previous and candidate.name == previous.name:
+            return False
+        self.revisions.activate(candidate)
+        try:
+            self.nginx.reload(candidate.name)
+        except UnprovenError:
+            if previous:
+                self.revisions.activate(previous)
+                self.nginx.reload(previous.name)
+            raise
+        self.revisions.prune()
+        return True
+
+
+def _digests(desired: Desired) -> dict[str, str]:
+    return {name: file.digest for name, file in desired.files.items()}
+
+
+def _refuse(decision: Decision, refused: Mapping[str, str], kept: Mapping[str, File]) -> Decision:
+    name = route_file(decision.key.name)
+    if not isinstance(decision, Route) or name not in refused:
+        return decision
+    until = "; its last good version goes on being served" if name in kept else ""
+    return Rejection(
+        decision.key, decision.uid, "RefusedByNginx", f"nginx -t refuses its route: {refused[name]}{until}"
+    )

@@ -1,0 +1,100 @@
+"""Turn decisions into the text of every file of a revision. Pure: same decisions, same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rayproxy.model import Backend, Decision, Key, Pending, Rejection, Route
+from rayproxy.rayservice import DNS_1035_LABEL
+from rayproxy.templates import LocationTemplate, own
+
+SAMPLE = Route(Key("default", "template-check"), "", Backend("192.0.2.1", 8000))
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """Hold a file's text and its SHA-256."""
+
+    text: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class NginxSettings:
+    """Hold what nginx.conf is rendered from; durations in seconds."""
+
+    listen: str
+    run_dir: str
+    user: str  # "" leaves it to nginx
+    workers: int
+    worker_connections: int
+    worker_shutdown_timeout: int
+    read_timeout: int
+    max_body: str
+    access_log: bool
+
+
+def route_file(name: str) -> str:
+    """Return the file name of a route."""
+    return f"ray-{name}.conf"
+
+
+def render(decisions: Iterable[Decision], template: LocationTemplate, settings: NginxSettings) -> dict[str, File]:
+    """Return {file name: File} for a whole revision but for revision.conf, which names the revision itself."""
+    decisions = list(decisions)
+    routes = [decision for decision in decisions if isinstance(decision, Route)]
+    files = render_base(unrouted(decisions), settings)
+    files |= {route_file(route.key.name): render_route(route, template) for route in routes}
+    return files
+
+
+def render_base(states: Mapping[str, str], settings: NginxSettings) -> dict[str, File]:
+    """Return the files that are there even with no route at all; `states` is {name: pending | rejected}."""
+    names = sorted(states.items())
+    map_size = 2048 if len(names) <= 512 else 65536  # noqa: PLR2004 - large only where it is needed
+    nginx_conf = own("nginx.conf.j2")(**vars(settings), map_size=map_size)
+    return {"nginx.conf": file(nginx_conf), "unrouted.conf": file(own("unrouted.conf.j2")(unrouted=names))}
+
+
+@lru_cache(maxsize=65536)
+def render_route(route: Route, template: LocationTemplate) -> File:
+    """Return the file of one route. Every value in it was checked by type before it came here."""
+    values: dict[str, object] = {
+        "Name": route.key.name,
+        "Namespace": route.key.namespace,
+        "ClusterIP": route.backend.host,
+        "Port": route.backend.port,
+    }
+    text = template.render(values)
+    if template.adds_redirect:
+        text += "\n" + own("ray-redirect.conf.j2")(values)
+    return file(text)
+
+
+def unrouted(decisions: Iterable[Decision]) -> dict[str, str]:
+    """Return {name: pending | rejected} of the names that have no route; a route of the same name wins."""
+    decisions = list(decisions)
+    states: dict[str, str] = {}
+    for decision in decisions:
+        if isinstance(decision, Rejection) and DNS_1035_LABEL.fullmatch(decision.key.name):
+            states[decision.key.name] = "rejected"
+    for decision in decisions:
+        if isinstance(decision, Pending):
+            states[decision.key.name] = "pending"
+    for decision in decisions:
+        if isinstance(decision, Route):
+            states.pop(decision.key.name, None)
+    return states
+
+
+def revision_conf(revision: str, run_dir: str) -> str:
+    """Return the text of revision.conf."""
+    return own("revision.conf.j2")(revision=revision, run_dir=run_dir)
+
+
+def file(text: str) -> File:
+    """Return the text with its digest."""
+    return File(text, hashlib.sha256(text.encode()).hexdigest())

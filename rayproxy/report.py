@@ -1,0 +1,170 @@
+"""Tell everyone how a cycle ended: metrics, the status file, Events, and one log line where something changed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from rayproxy import status
+from rayproxy.events import Event, about
+from rayproxy.metrics import Metrics
+from rayproxy.model import Key
+from rayproxy.nginx import NginxError, UnprovenError
+from rayproxy.reconciler import Outcome
+from rayproxy.source import NotSyncedError, UnconfirmedError
+from rayproxy.status import ACCEPTED, PENDING, Status
+from rayproxy.templates import TemplateError
+
+_WORLD = (NginxError, NotSyncedError, UnconfirmedError, TemplateError, OSError)
+
+
+class Reporter:
+    """Hold what was last told, so that nothing is told twice."""
+
+    def __init__(
+        self, metrics: Metrics, status_file: Path, record: Callable[[Event], None], pending_warning: float
+    ) -> None:
+        self.served = ""  # the revision that nginx is proven to serve, from a whole snapshot
+        self.problem = "starting"
+        self._metrics = metrics
+        self._file = status_file
+        self._record = record
+        self._pending_warning = pending_warning
+        self._statuses = status.read(status_file)
+        self._warned: set[tuple[Key, str]] = set()
+        self._problems: tuple[str, ...] = ()
+        self._failure = ""
+        self._log = structlog.get_logger()
+
+    def done(self, outcome: Outcome, seconds: float, waited: float | None) -> None:
+        """Report a cycle that ended well."""
+        metrics = self._metrics
+        metrics.duration.observe(seconds)
+        metrics.reload_successful.set(1)
+        metrics.problems.set(len(outcome.problems))
+        if outcome.reloaded:
+            metrics.reloads.labels("success").inc()
+            metrics.reload_time.set_to_current_time()
+            if waited is not None:
+                metrics.propagation.observe(waited)
+        if self._failure:
+            self._log.info("recovered")
+        self.served, self.problem, self._failure = outcome.revision, "", ""
+        self._take(outcome)
+        if outcome.changes or outcome.reloaded:
+            self._log.info("reconciled", revision=outcome.revision, reloaded=outcome.reloaded, **self._counts(outcome),
+                           seconds=round(seconds, 3))  # fmt: skip
+        if outcome.problems != self._problems:
+            for problem in outcome.problems:
+                self._log.warning("skipped", problem=problem)
+            self._problems = outcome.problems
+
+    def failed(self, error: Exception) -> None:
+        """Report a cycle that changed nothing because the world is broken; the same failure is logged once."""
+        if isinstance(error, UnprovenError):
+            self._metrics.reloads.labels("failure").inc()
+        if not isinstance(error, NotSyncedError):
+            self._metrics.reload_successful.set(0)
+        self.problem = _words(error)
+        if self.problem == self._failure:
+            return
+        self._failure = self.problem
+        if isinstance(error, NotSyncedError):
+            self._log.info("waiting", reason=self.problem)
+        elif isinstance(error, _WORLD):
+            self._log.error("not reconciled; what was served still is", error=self.problem)
+        else:
+            self._log.error("not reconciled by a defect; what was served still is", exc_info=error)
+
+    def nginx(self, workers: int, draining: int) -> None:
+        """Report nginx's workers, and what time alone changes: how long something has been pending."""
+        self._metrics.workers.labels("serving").set(workers)
+        self._metrics.workers.labels("draining").set(draining)
+        self._look_at_pending()
+
+    def contact(self, resource: str) -> None:
+        """Note an answer of the source."""
+        self._metrics.contact.labels(resource).set_to_current_time()
+
+    def failure(self, resource: str, reason: str, message: str) -> None:
+        """Note a failed list or watch."""
+        self._metrics.watch_failures.labels(resource, reason).inc()
+        self._log.warning("source failed; what is known goes on being served", resource=resource, error=message)
+
+    def repaired(self, resource: str, count: int) -> None:
+        """Note that a relist found what the watch had not told."""
+        self._metrics.repairs.labels(resource).inc(count)
+        self._log.warning("a relist found what the watch had not told", resource=resource, objects=count)
+
+    def _take(self, outcome: Outcome) -> None:
+        found = status.statuses(outcome.decisions, self._statuses, _now())
+        self._metrics.count(entry.state for entry in found.values())
+        if found == self._statuses and self._file.exists():
+            return
+        for key, entry in found.items():
+            if entry != self._statuses.get(key):
+                self._announce(entry)
+        for key in self._statuses.keys() - found.keys():
+            self._log.info("route gone", rayservice=str(key))
+        self._statuses = found
+        status.write(self._file, found)
+
+    def _announce(self, entry: Status) -> None:
+        if event := about(entry):
+            self._record(event)
+        write = self._log.warning if entry.state == status.REJECTED else self._log.info
+        detail = (
+            {"backend": entry.backend}
+            if entry.state == ACCEPTED
+            else {"reason": entry.reason, "message": entry.message}
+        )
+        write(f"route {entry.state}", rayservice=str(entry.key), **detail)
+
+    def _look_at_pending(self) -> None:
+        longest = 0.0
+        for key, entry in self._statuses.items():
+            if entry.state != PENDING:
+                continue
+            age = _age(entry.since)
+            longest = max(longest, age)
+            if age > self._pending_warning and (key, entry.since) not in self._warned:
+                self._warned.add((key, entry.since))
+                if event := about(entry, too_long=True):
+                    self._record(event)
+                self._log.warning("pending too long", rayservice=str(key), since=entry.since, message=entry.message)
+        self._metrics.pending_longest.set(longest)
+
+    def _counts(self, outcome: Outcome) -> dict[str, int]:
+        changes = outcome.changes
+        return {
+            "created": len(changes.create),
+            "updated": len(changes.update),
+            "deleted": len(changes.delete),
+        }
+
+
+def event_failed(metrics: Metrics, message: str) -> None:
+    """Note an Event that could not be written."""
+    metrics.events_failed.inc()
+    structlog.get_logger().warning("Event not written", error=message)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}: is the disk full or read-only?"
+    return str(error) or type(error).__name__
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _age(since: str) -> float:
+    try:
+        return max(0.0, time.time() - dt.datetime.fromisoformat(since).timestamp())
+    except ValueError:
+        return 0.0

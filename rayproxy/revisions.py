@@ -1,0 +1,194 @@
+"""Keep whole configuration trees on disk: write, activate, roll back, prune.
+
+    <root>/revisions/<hash>/   nginx.conf, revision.conf, unrouted.conf, ray-<name>.conf ..., SHA256SUMS
+    <root>/current             a symbolic link, replaced by rename(2)
+
+A revision is named by the hash of its SHA256SUMS, so a torn or edited tree betrays itself, and `sha256sum -c
+SHA256SUMS` tells a person the same. Nothing is ever written in place: a full disk or a kill at any instant leaves
+`current` as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rayproxy.render import File
+
+SUMS = "SHA256SUMS"
+REVISION_CONF = "revision.conf"
+KEEP = 3  # current and two before it: a reload in flight may still read the one before
+
+_NAME = re.compile(r"[0-9a-f]{16}(?:-[0-9]+)?")
+_SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9][-A-Za-z0-9_.]*)")
+
+
+@dataclass(frozen=True)
+class Revision:
+    """Hold a tree's name, its folder and {file name: digest}."""
+
+    name: str
+    path: Path
+    sums: Mapping[str, str]
+
+    @property
+    def conf(self) -> Path:
+        """Return the file that `nginx -t -c` takes."""
+        return self.path / "nginx.conf"
+
+
+class Revisions:
+    """Own <root>/revisions and <root>/current; `revision_conf` renders revision.conf from a revision's name."""
+
+    def __init__(self, root: Path, revision_conf: Callable[[str], str]) -> None:
+        self.root = root
+        self.folder = root / "revisions"
+        self.link = root / "current"
+        self._revision_conf = revision_conf
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob(".tmp-*"):  # of a daemon that was killed while writing
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def current(self) -> Revision | None:
+        """Return the revision that `current` points at, or None where there is none that can be trusted."""
+        try:
+            name = self.link.readlink().name
+        except OSError:
+            return None
+        return self._read(name)
+
+    def intact(self, revision: Revision) -> bool:
+        """Read every file and tell whether the tree is exactly what its name says."""
+        try:
+            found = {entry.name for entry in os.scandir(revision.path) if entry.name.endswith(".conf")}
+            if found != revision.sums.keys() | {REVISION_CONF}:
+                return False
+            if (revision.path / REVISION_CONF).read_text() != self._revision_conf(revision.name):
+                return False
+            return all(_digest(revision.path / name) == digest for name, digest in revision.sums.items())
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def files(self, revision: Revision, names: Iterable[str]) -> dict[str, File]:
+        """Read files of a revision back; raise OSError."""
+        return {name: File((revision.path / name).read_text(), revision.sums[name]) for name in names}
+
+    def recover(self) -> Revision | None:
+        """Return the current revision if it is intact, else activate and return the newest other one that is."""
+        current = self.current()
+        if current and self.intact(current):
+            return current
+        for candidate in self._newest_first():
+            if self.intact(candidate):
+                self.activate(candidate)
+                return candidate
+        return None
+
+    def write(self, files: Mapping[str, File], base: Revision | None) -> Revision:
+        """Write a tree, with the files that `base` has already linked from it; raise OSError and leave nothing."""
+        sums = {name: file.digest for name, file in sorted(files.items())}
+        listing = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
+        name = self._free_name(hashlib.sha256(listing.encode()).hexdigest()[:16])
+        path = self.folder / name
+        if path.exists():
+            os.utime(path / SUMS)  # in use again: the newest, so that it is not pruned
+            return Revision(name, path, sums)
+        staged = self.folder / f".tmp-{os.getpid()}"
+        try:
+            staged.mkdir()
+            texts = {REVISION_CONF: self._revision_conf(name), SUMS: listing}
+            for file_name, file in files.items():
+                if base is None or base.sums.get(file_name) != file.digest or not _linked(base, file_name, staged):
+                    texts[file_name] = file.text
+            for file_name, text in texts.items():
+                (staged / file_name).write_text(text)
+            for file_name in texts:  # all are written by now: the first sync pays for most of the others
+                _sync(staged / file_name)
+            _sync(staged)
+            staged.rename(path)
+        except BaseException:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+        _sync(self.folder)
+        return Revision(name, path, sums)
+
+    def activate(self, revision: Revision) -> None:
+        """Let `current` point at the revision, atomically."""
+        staged = self.root / ".current.tmp"
+        staged.unlink(missing_ok=True)
+        staged.symlink_to(Path("revisions") / revision.name)
+        staged.rename(self.link)
+        _sync(self.root)
+
+    def discard(self, revision: Revision) -> None:
+        """Remove a candidate that was refused; never the current one."""
+        current = self.current()
+        if current is None or current.name != revision.name:
+            shutil.rmtree(revision.path, ignore_errors=True)
+
+    def prune(self) -> None:
+        """Remove all but the newest few revisions, and never the current one or anything that is not ours."""
+        current = self.current()
+        for revision in self._newest_first()[KEEP:]:
+            if current is None or revision.name != current.name:
+                shutil.rmtree(revision.path, ignore_errors=True)
+
+    def _newest_first(self) -> list[Revision]:
+        def written(revision: Revision) -> int:
+            return (revision.path / SUMS).stat().st_mtime_ns
+
+        return sorted(self._all(), key=written, reverse=True)
+
+    def _all(self) -> Iterator[Revision]:
+        for entry in os.scandir(self.folder):
+            if revision := self._read(entry.name):
+                yield revision
+
+    def _read(self, name: str) -> Revision | None:
+        if not _NAME.fullmatch(name):
+            return None
+        path = self.folder / name
+        try:
+            listing = (path / SUMS).read_text()
+        except (OSError, UnicodeDecodeError):
+            return None
+        if hashlib.sha256(listing.encode()).hexdigest()[:16] != name[:16]:
+            return None
+        matches = [_SUM_LINE.fullmatch(line) for line in listing.splitlines()]
+        return Revision(name, path, {match[2]: match[1] for match in matches if match})
+
+    def _free_name(self, wanted: str) -> str:
+        """Return `wanted` unless a damaged tree has that name already, then the next free one."""
+        name, number = wanted, 0
+        while (self.folder / name).exists():
+            revision = self._read(name)
+            if revision and self.intact(revision):
+                return name
+            number += 1
+            name = f"{wanted}-{number}"
+        return name
+
+
+def _linked(base: Revision, name: str, folder: Path) -> bool:
+    try:
+        os.link(base.path / name, folder / name)
+    except OSError:  # removed meanwhile, or a file system without hard links: it is written instead
+        return False
+    return True
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,40 @@
+"""Which cluster the commands speak to, and in which namespace."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from kubernetes.config import ConfigException, kube_config
+
+from rayproxy.api import (
+    IN_CLUSTER_REFRESH,
+    KUBECONFIG_REFRESH,
+    ApiServer,
+    CredentialsError,
+    from_kubeconfig,
+    in_cluster,
+)
+from rayproxy.serve.refusal import Refusal
+
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def connect(kubeconfig: str | None, context: str | None) -> tuple[ApiServer, str]:
+    """Return the API server and the namespace that a kubeconfig names, else those of the pod we run in."""
+    try:
+        api = ApiServer(partial(from_kubeconfig, kubeconfig, context), KUBECONFIG_REFRESH)
+        return api, _namespace_of(kubeconfig, context)
+    except CredentialsError as error:
+        if kubeconfig or context or not _POD_NAMESPACE.exists():
+            raise Refusal(f"no cluster to speak to: {error}") from error
+    return ApiServer(in_cluster, IN_CLUSTER_REFRESH), _POD_NAMESPACE.read_text(encoding="utf-8").strip()
+
+
+def _namespace_of(kubeconfig: str | None, context: str | None) -> str:
+    try:
+        contexts, current = kube_config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call]
+    except ConfigException:
+        return "default"
+    chosen = next((each for each in contexts if each["name"] == context), current)
+    return str(chosen["context"].get("namespace") or "default")

@@ -1,0 +1,138 @@
+"""The types of the options: each a full-match check, and how a flag or a values file spells it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
+from pydantic_settings import NoDecode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LABEL_NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_VALUE = rf"(?:{_LABEL_NAME})?"
+_LABEL_KEY = rf"(?:[a-z0-9][-a-z0-9.]{{0,252}}/)?{_LABEL_NAME}"
+_PATH = r"(?:/(?!\.\.?(?:/|$))[\w.@+=:,-]+)+/?"
+_DNS_SUBDOMAIN = r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?"
+_EFFECTS = "NoSchedule|PreferNoSchedule|NoExecute"
+
+
+def _full_match(pattern: str, wanted: str) -> AfterValidator:
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(f"{value!r} is not {wanted}")
+        return value
+
+    return AfterValidator(check)
+
+
+# KubeRay 1.4 and newer accept no longer name, since names of Pods and Services are built from it.
+ServiceName = Annotated[
+    str,
+    _full_match(
+        r"[a-z](?:[-a-z0-9]{0,45}[a-z0-9])?",
+        "a name for a RayService: at most 47 small letters, digits and dashes, a letter first, no dash last",
+    ),
+]
+ObjectName = Annotated[str, _full_match(_DNS_SUBDOMAIN, "the name of a Kubernetes object")]
+ImageReference = Annotated[
+    str,
+    _full_match(
+        r"[a-zA-Z0-9][-a-zA-Z0-9.]*(?::\d{1,5})?(?:/[a-z0-9][-a-z0-9._]*)*(?::[\w][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?",
+        "the reference of an image, such as registry.example.com/team/model:1",
+    ),
+]
+AbsolutePath = Annotated[str, _full_match(_PATH, "an absolute path without spaces and '..'")]
+Quantity = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
+    _full_match(r"\d+(?:\.\d+)?(?:m|[kMGTPE]i?|Ki)?", "a quantity, such as 6, 500m or 24Gi"),
+]
+RayVersion = Annotated[str, _full_match(r"\d{1,3}\.\d{1,3}\.\d{1,3}", "a version of Ray, such as 2.60.0")]
+Word = Annotated[str, _full_match(r"[\w.-]{1,63}", "one word")]
+Bucket = Annotated[str, _full_match(r"[\w.-]{0,63}", "the name of a bucket")]
+ModelName = Annotated[str, _full_match(r"[\w.:/@-]{1,200}", "a model's name without spaces")]
+ImportPath = Annotated[
+    str,
+    _full_match(r"[A-Za-z_]\w*(?:\.\w+)*[.:][A-Za-z_]\w*", "an import path, such as inference.deployment"),
+]
+WorkingDir = Annotated[
+    str,
+    _full_match(
+        rf"(?:file://{_PATH}|local://{_PATH}|(?:https|s3|gs)://[\w.:/@+=-]+)",
+        "a working directory that Ray takes, such as file:///home/inference/inference.zip",
+    ),
+]
+Text = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
+
+
+class Volume(NamedTuple):
+    """Name a claim, and a path in it ("" is all of it)."""
+
+    claim: str
+    path: str
+
+
+def volume(uri: str) -> Volume:
+    """Read `pvc://NAME/PATH`."""
+    match = re.fullmatch(rf"pvc://({_DNS_SUBDOMAIN})({_PATH})?/?", uri)
+    if not match:
+        raise ValueError(f"{uri!r} is not pvc://NAME or pvc://NAME/PATH, a volume claim and a path in it")
+    return Volume(match[1], (match[2] or "").strip("/"))
+
+
+def toleration(text: str) -> dict[str, str]:
+    """Read `KEY[=VALUE][:EFFECT]`, a taint as kubectl writes it."""
+    match = re.fullmatch(rf"({_LABEL_KEY})(?:=({_LABEL_VALUE}))?(?::({_EFFECTS}))?", text)
+    if not match:
+        raise ValueError(
+            f"{text!r} is not KEY[=VALUE][:EFFECT], a taint; effects: {_EFFECTS.replace('|', ', ')}"
+        )
+    key, value, effect = match.groups()
+    how = {"operator": "Exists"} if value is None else {"operator": "Equal", "value": value}
+    return {"key": key, **how, **({"effect": effect} if effect else {})}
+
+
+def _readable_by(read: Callable[[str], object]) -> AfterValidator:
+    def check(value: str) -> str:
+        read(value)
+        return value
+
+    return AfterValidator(check)
+
+
+def _listed(value: object) -> object:
+    return [item for item in value.split(",") if item] if isinstance(value, str) else value
+
+
+def _paired(value: object) -> object:
+    """Turn `A=1,B=2` into a mapping; a value with a comma in it can only stand in a values file."""
+    if not isinstance(value, str):
+        return value
+    pairs: dict[str, str] = {}
+    for item in filter(None, value.split(",")):
+        name, separator, text = item.partition("=")
+        if not separator:
+            raise ValueError(
+                f"{item!r} is not NAME=VALUE; a value that has a comma belongs in the values file"
+            )
+        if name in pairs:
+            raise ValueError(f"{name!r} is given twice")
+        pairs[name] = text
+    return pairs
+
+
+StorageUri = Annotated[str, _readable_by(volume)]
+Toleration = Annotated[str, _readable_by(toleration)]
+EnvName = Annotated[str, _full_match(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
+LabelKey = Annotated[str, _full_match(_LABEL_KEY, "a label's key")]
+LabelValue = Annotated[str, _full_match(_LABEL_VALUE, "a label's value")]
+# NoDecode: the command line hands repeated flags over joined by commas, and reads no JSON into them.
+Tolerations = Annotated[tuple[Toleration, ...], NoDecode, BeforeValidator(_listed)]
+Names = Annotated[tuple[ObjectName, ...], NoDecode, BeforeValidator(_listed)]
+Env = Annotated[dict[EnvName, Text], NoDecode, BeforeValidator(_paired)]
+NodeSelector = Annotated[dict[LabelKey, LabelValue], NoDecode, BeforeValidator(_paired)]

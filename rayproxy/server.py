@@ -1,0 +1,61 @@
+"""The admin server: /metrics, /healthz and /readyz, and 404 for the rest."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, cast
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+Check = Callable[[], str | None]  # returns what is wrong, or None
+
+
+class _Server(WSGIServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Quiet(WSGIRequestHandler):
+    timeout = 5  # s; a client that sends nothing does not block the next probe for longer
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: probes come every few seconds."""
+
+
+def application(registry: CollectorRegistry, healthy: Check, ready: Check) -> WSGIApplication:
+    """Return the WSGI application."""
+    metrics = make_wsgi_app(registry)
+    checks = {"/healthz": healthy, "/readyz": ready}
+
+    def route(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/metrics":
+            return cast("Iterable[bytes]", metrics(environ, start))
+        if path not in checks:
+            return _answer(start, "404 Not Found", "there are /metrics, /healthz and /readyz")
+        wrong = checks[path]()
+        return _answer(start, "503 Service Unavailable", wrong) if wrong else _answer(start, "200 OK", "ok")
+
+    return route
+
+
+def serve(address: tuple[str, int], app: WSGIApplication) -> WSGIServer:
+    """Bind the server; its serve_forever() is for a thread, its shutdown() ends it. Raises OSError."""
+    kind = _Server6 if ":" in address[0] else _Server
+    return make_server(*address, app, server_class=kind, handler_class=_Quiet)
+
+
+def _answer(start: StartResponse, status: str, message: str) -> Iterable[bytes]:
+    body = json.dumps({"status": message}).encode() + b"\n"
+    start(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]

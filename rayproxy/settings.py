@@ -1,0 +1,169 @@
+"""Every setting: one declaration is the flag, the environment variable, its check and its line in --help.
+
+The only module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from rayproxy.rayservice import DNS_1123_LABEL, Network
+
+IN_CLUSTER = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+MAX_SOCKET_PATH = 107  # bytes, sun_path of unix(7)
+
+_LISTEN = re.compile(r"(?:(?P<host>[0-9.]+|\[[0-9a-fA-F:.]+\]):)?(?P<port>[0-9]{1,5})")
+_SIZE = re.compile(r"[0-9]+[kKmMgG]?")
+
+
+def _default_state() -> Path:
+    if IN_CLUSTER:
+        return Path("/var/lib/rayproxy")
+    base = os.environ.get("XDG_STATE_HOME")
+    return Path(base) / "rayproxy" if base else Path.home() / ".local/state/rayproxy"
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """Hold all settings of the daemon, checked."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RAYPROXY_",
+        frozen=True,
+        extra="ignore",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    source: Literal["kubernetes", "manifests"] = "kubernetes"
+    """where RayServices come from: a cluster, or a folder of YAML files"""
+    manifests: Path | None = None
+    """the folder of the manifests source"""
+    kubeconfig: str | None = Field(None, validation_alias=AliasChoices("kubeconfig", "KUBECONFIG"))
+    """kubeconfig file outside a cluster (environment: KUBECONFIG)"""
+    context: str | None = None
+    """context of the kubeconfig (default: its current one)"""
+    label_selector: str = "app=prediction"
+    """which RayServices to route"""
+    namespaces: Annotated[tuple[str, ...], NoDecode] = ()
+    """namespaces to watch, separated by commas (default: all)"""
+    allow_unowned_services: bool = False
+    """accept a Service without an owner as a backend (always so with manifests)"""
+    allowed_cidrs: Annotated[tuple[str, ...], NoDecode] = ()
+    """CIDRs that a ClusterIP must lie in, separated by commas (default: any)"""
+    template: str = "prefix"
+    """location template: prefix, documented, or a file"""
+
+    state_dir: Path = Field(default_factory=_default_state)
+    """folder of the revisions, nginx's pid file and its sockets"""
+    nginx: Literal["managed", "external"] = "external" if IN_CLUSTER else "managed"
+    """who starts nginx: managed (the daemon) or external (another container)"""
+    nginx_binary: str = "nginx"
+    """the nginx to test configurations with, and to start when managed"""
+    listen: str = "0.0.0.0:8080" if IN_CLUSTER else "127.0.0.1:8080"
+    """nginx's address:port"""
+    workers: int = Field(2, ge=1, le=256)
+    """nginx worker processes"""
+    worker_connections: int = Field(4096, ge=64, le=1_000_000)
+    """connections of one worker; a proxied request takes two"""
+    worker_shutdown_timeout: int = Field(2100, ge=1)
+    """seconds that a replaced worker may finish its streams"""
+    read_timeout: int = Field(2000, ge=1)
+    """seconds that a model may stay silent within an answer"""
+    max_body: str = "16m"
+    """largest request body, as nginx writes sizes"""
+    access_log: bool = False
+    """let nginx log each request to its standard output, as JSON"""
+
+    admin_listen: str = "0.0.0.0:9090" if IN_CLUSTER else "127.0.0.1:9090"
+    """address:port of /metrics, /healthz and /readyz"""
+    resync: float = Field(60.0, ge=1)
+    """seconds between checks that nginx still serves what it should"""
+    pending_warning: float = Field(600.0, ge=1)
+    """seconds after which a pending RayService gets a warning Event"""
+    reload_timeout: float = Field(30.0, ge=1)
+    """seconds to wait for nginx -t, and for the proof of a reload"""
+    events: bool = True
+    """write Kubernetes Events on the RayServices"""
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    """debug, info, warning or error"""
+
+    @field_validator("namespaces", "allowed_cidrs", mode="before")
+    @classmethod
+    def _commas(cls, value: object) -> object:
+        return _split(value[0] if isinstance(value, list | tuple) and len(value) == 1 else value)
+
+    @field_validator("namespaces")
+    @classmethod
+    def _are_namespaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not DNS_1123_LABEL.fullmatch(name):
+                raise ValueError(f"{name!r} is not a namespace name")
+        return value
+
+    @field_validator("allowed_cidrs")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ipaddress.ip_network(text)) for text in value)
+
+    @field_validator("listen", "admin_listen")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        found = _LISTEN.fullmatch(value)
+        if not found or not 1 <= int(found["port"]) <= 65535:  # noqa: PLR2004
+            raise ValueError(f"{value!r} is not address:port, such as 127.0.0.1:8080 or [::]:8080")
+        if found["host"]:
+            ipaddress.ip_address(found["host"].strip("[]"))
+        return value
+
+    @field_validator("max_body")
+    @classmethod
+    def _is_size(cls, value: str) -> str:
+        if not _SIZE.fullmatch(value):
+            raise ValueError(f"{value!r} is not a size such as 16m")
+        return value
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.source == "manifests" and self.manifests is None:
+            raise ValueError("the manifests source needs a folder: set RAYPROXY_MANIFESTS or --manifests")
+        path = str(self.state_dir.absolute() / "run/revision.sock")
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise ValueError(
+                f"RAYPROXY_STATE_DIR is too long for a unix socket ({path}): choose a shorter folder, "
+                f"such as one in {tempfile.gettempdir()}"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9/._+@-]+", path):
+            raise ValueError(f"RAYPROXY_STATE_DIR holds a character that nginx would need quoted: {path!r}")
+        return self
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Return the allowed CIDRs, parsed."""
+        return tuple(ipaddress.ip_network(text) for text in self.allowed_cidrs)
+
+    @property
+    def state(self) -> Path:
+        """Return the state folder as an absolute path."""
+        return self.state_dir.absolute()
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """Split a checked address:port; a port alone means loopback."""
+    found = _LISTEN.fullmatch(value)
+    assert found
+    return (found["host"] or "127.0.0.1").strip("[]"), int(found["port"])

@@ -1,0 +1,107 @@
+"""Read the nginx templates: the project's own, and the operator's location template.
+
+A location template is text with {{ Name }}, {{ Namespace }}, {{ ClusterIP }} and {{ Port }} in it, and {% if %} where
+wanted; the dots of Go templates, {{ .Name }}, are understood. Loops, filters, calls and everything else of jinja2 are
+refused when the template is read: so a bad template is one clear error before anything is rendered, and none can
+run for ever or blow up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import jinja2
+from jinja2 import nodes
+
+_PACKAGE = Path(__file__).parent
+FOLDER = next(path for path in (_PACKAGE / "_nginx", _PACKAGE.parent / "nginx") if path.is_dir())
+
+BUILT_IN = ("prefix", "documented")
+VARIABLES = ("ClusterIP", "Name", "Namespace", "Port")
+MAX_TEMPLATE_BYTES = 64 * 1024
+
+_GO_DOT = re.compile(r"(\{[{%]-?\s*(?:if\s+)?)\.([A-Z])")
+_ALLOWED_NODES = (
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.If, nodes.CondExpr, nodes.Compare,
+    nodes.Operand, nodes.Const, nodes.And, nodes.Or, nodes.Not,
+)  # fmt: skip
+
+_environment = jinja2.Environment(
+    undefined=jinja2.StrictUndefined,
+    autoescape=False,  # noqa: S701 - jinja2 escapes for HTML only; values pass full-match checks instead
+    keep_trailing_newline=True,
+    trim_blocks=False,
+)
+
+
+class TemplateError(Exception):
+    """Say what is wrong with a location template, and where."""
+
+
+@dataclass(frozen=True)
+class LocationTemplate:
+    """Hold a checked location template; equal texts are equal templates."""
+
+    name: str
+    text: str
+
+    @property
+    def adds_redirect(self) -> bool:
+        """Tell whether the slash-less path needs a location of its own: prefix locations redirect by themselves."""
+        return self.name != "prefix"
+
+    def render(self, values: dict[str, object]) -> str:
+        """Return the location's text for one route."""
+        return _compiled(self.text).render(values)
+
+
+def load_location(choice: str) -> LocationTemplate:
+    """Load `prefix`, `documented` or a file; raise TemplateError that says what to mend."""
+    path = FOLDER / f"ray-location.{choice}.conf.j2" if choice in BUILT_IN else Path(choice)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise TemplateError(f"the location template {path} cannot be read: {error.strerror}") from error
+    if len(raw) > MAX_TEMPLATE_BYTES:
+        raise TemplateError(f"the location template {path} is larger than {MAX_TEMPLATE_BYTES} bytes")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise TemplateError(f"the location template {path} is not UTF-8: {error.reason}") from error
+    return check_location(choice, text)
+
+
+def check_location(name: str, text: str) -> LocationTemplate:
+    """Return the template, or raise TemplateError with the line and the reason."""
+    text = _GO_DOT.sub(r"\1\2", text)
+    try:
+        tree = _environment.parse(text)
+        _compiled(text)
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(f"the location template {name}, line {error.lineno}: {error.message}") from error
+    for node in tree.find_all(nodes.Node):
+        if isinstance(node, nodes.Name) and node.name not in VARIABLES:
+            known = ", ".join(VARIABLES)
+            raise TemplateError(f"the location template {name}, line {node.lineno}: no variable {node.name}; "
+                                f"there are {known}")  # fmt: skip
+        if not isinstance(node, _ALLOWED_NODES):
+            raise TemplateError(
+                f"the location template {name}, line {node.lineno}: {type(node).__name__.lower()} is not allowed; "
+                "a location template has variables and {% if %} only"
+            )
+    return LocationTemplate(name, text)
+
+
+@lru_cache(maxsize=16)
+def _compiled(text: str) -> jinja2.Template:
+    return _environment.from_string(text)
+
+
+@lru_cache(maxsize=16)
+def own(name: str) -> Callable[..., str]:
+    """Return the render function of one of the project's own templates, such as nginx.conf.j2."""
+    return _environment.from_string((FOLDER / name).read_text()).render

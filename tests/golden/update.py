@@ -1,0 +1,38 @@
+"""Write the golden files, and what the README shows of them, from the commands at their heads.
+
+.venv/bin/python tests/golden/update.py
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+sys.path.insert(0, str(TESTS.parent))
+
+from tests.support import golden, readme  # noqa: E402 - the path first
+
+RUN = "import sys; from rayproxy.serve.main import main; sys.exit(main(sys.argv[1:]))"
+
+
+def main() -> None:
+    """Rewrite all of them."""
+    for path in golden.FILES:
+        head = golden.head(path)
+        ran = subprocess.run(
+            [sys.executable, "-c", RUN, *golden.arguments(path)],
+            cwd=golden.INPUTS,
+            env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        path.write_text(head + ran.stdout, encoding="utf-8")
+    readme.PATH.write_text(readme.filled(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The parts of the README that a command writes: between `<!-- NAME -->` and `<!-- end -->`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rayproxy.serve.command import Serve
+from rayproxy.serve.options import Options
+from tests.support import golden
+
+_TOP = Path(__file__).parents[2]
+PATH = next(path for path in (_TOP / "README.serve.md", _TOP / "README.md") if path.exists())
+_PART = re.compile(r"(<!-- serve:([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled() -> str:
+    """Return the README with every such part written anew."""
+    return _PART.sub(lambda part: part[1] + _write(part[2]) + part[3], PATH.read_text(encoding="utf-8"))
+
+
+def parts() -> list[str]:
+    """Return the names of such parts that the README has."""
+    return [part[2] for part in _PART.finditer(PATH.read_text(encoding="utf-8"))]
+
+
+def _write(name: str) -> str:
+    if name == "options":
+        return _table(Options.model_fields)
+    if name == "flags":
+        others = {key: field for key, field in Serve.model_fields.items() if key not in Options.model_fields}
+        return _table(others)
+    path = golden.TESTS / "golden" / "serve" / f"{name}.yaml"
+    return f"```sh\n{golden.command(path)}```\n\n```yaml\n{golden.output(path)}```\n"
+
+
+def _table(fields: dict) -> str:
+    rows = [
+        f"| {_flag(name, field)} | {_default(field)} | {field.description} |"
+        for name, field in fields.items()
+    ]
+    return "\n".join(["| option | default | what |", "|---|---|---|", *rows, ""])
+
+
+def _flag(name: str, field) -> str:
+    if name == "checkpoint":
+        return "`CHECKPOINT`"
+    letter = Serve.model_config["cli_shortcuts"].get(name)
+    flags = [*([f"-{letter}"] if letter else []), f"--{name.replace('_', '-')}"]
+    return ", ".join(f"`{flag}`" for flag in flags)
+
+
+def _default(field) -> str:
+    shown = isinstance(field.default, str | int | float) and field.default is not False
+    return f"`{field.default}`" if shown else ""

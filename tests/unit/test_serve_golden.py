@@ -1,0 +1,20 @@
+"""The RayService of each case, to the letter; the command stands at the head of each file."""
+
+import pytest
+
+from rayproxy.serve.main import main
+from tests.support import golden, readme
+
+
+@pytest.mark.parametrize("path", golden.FILES, ids=lambda path: path.stem)
+def test_the_command_at_the_head_of_a_golden_file_prints_the_rest_of_it(path, capsys, monkeypatch):
+    monkeypatch.chdir(golden.INPUTS)
+
+    assert main(golden.arguments(path)) == 0
+
+    assert capsys.readouterr().out == golden.output(path)
+
+
+def test_the_readme_shows_the_options_and_the_kserve_equivalents_as_they_are():
+    assert {"options", "flags", "kserve-huggingface", "kserve-vllm", "kserve-two-gpus"} <= set(readme.parts())
+    assert readme.PATH.read_text(encoding="utf-8") == readme.filled(), "run tests/golden/update.py"
