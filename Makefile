@@ -14,8 +14,9 @@ install-test:
 	@.ci/install debian nginx=nginx curl=curl make=make rsync=rsync jq=jq gcc=gcc dpkg-source=dpkg-dev strace=strace unshare=util-linux
 	@.ci/install venv .venv requirements/test.lock
 
-.PHONY: install-serving test-serving
+.PHONY: install-serving test-serving inference-zip demo-clean bench-serving
 install-serving:
+	@.ci/install debian nginx=nginx
 	@.ci/install serving .venv-serving requirements/serving-test.lock
 
 run: install-run ## the main job on this machine: examples/, nginx, a stand-in model
@@ -26,6 +27,12 @@ test: install-test test-serving ## every test (builds a Kubernetes API server on
 
 test-serving: install-serving ## the model server's tests, in an environment of their own
 	@.venv-serving/bin/python -m pytest tests/serving -n 2
+
+inference-zip: ## build/inference-HASH.zip: the working_dir of a RayService
+	@python3 tools/inference_zip.py
+
+demo-clean: ## remove what the demo made: its model, state and zips
+	rm -rf .run build/inference-*.zip
 
 test-fast: install-test ## without the API server, within a minute
 	@$(PY) -m pytest -n 2 -m "not apiserver"
@@ -38,6 +45,9 @@ format: install-test ## let ruff mend what it can
 
 bench: install-test ## the figures of the README
 	@$(PY) -m bench
+
+bench-serving: install-serving ## the model server's figures, beside other ways to serve (about 10 minutes)
+	@.venv-serving/bin/python -m bench.serving
 
 lock: install-test ## pin the newest versions that pyproject.toml allows
 	@.venv/bin/python -m pip install -q uv
