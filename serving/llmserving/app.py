@@ -28,7 +28,8 @@ def build_app(server: Server) -> FastAPI:
         yield
         server.close()
 
-    app = FastAPI(title="llmserving", root_path=server.settings.root_path, lifespan=lifespan)
+    # No pages of documentation: they would load their scripts over the network. /openapi.json is there.
+    app = FastAPI(title="llmserving", lifespan=lifespan, docs_url=None, redoc_url=None)
     errors.install(app)
     app.add_middleware(Gate, server=server)
     app.include_router(health.router(server))

@@ -109,7 +109,6 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         None, description="what `secretKey` must be in /embeddings/QuestionAnswer"
     )
-    root_path: str = Field("", description="the prefix that a proxy strips, for the links of /docs")
     host: str = Field("0.0.0.0", description="without Ray: the address to listen on")  # noqa: S104 - a container's
     port: int = Field(8080, ge=0, le=65535, description="without Ray: the port to listen on")
 

@@ -53,7 +53,8 @@ class Running:
     def wait_until_idle(self):
         """Wait until no sequence is inside, not in the admission and not in the engine."""
         wait_for(lambda: self.server.admission.inside == 0, "the slots are free")
-        wait_for(lambda: not any(self.server.engine.stats()[:2]), "the engine is idle")
+        stats = self.server.engine.stats
+        wait_for(lambda: (stats().running, stats().waiting) == (0, 0), "the engine is idle")
 
 
 def wait_for(condition, what, seconds=30):
