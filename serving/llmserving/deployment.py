@@ -75,9 +75,7 @@ def check_gpu() -> None:
     import torch  # noqa: PLC0415 - takes seconds, and the controller imports this module too
 
     if not torch.cuda.is_available():
-        raise RuntimeError(
-            "Ray gave this replica a GPU, but torch sees none: is it a build of torch for CPUs?"
-        )
+        raise RuntimeError("Ray gave this replica a GPU, but torch sees none: is it a build of torch for CPUs?")
 
 
 def build(values: Mapping[str, Any]) -> Application:

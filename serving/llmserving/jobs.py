@@ -80,9 +80,7 @@ def room(server: Server, prompt: Sequence[int], max_tokens: int | None) -> int:
         raise bad_request("the prompt is empty", "prompt")
     beyond = max((token for token in prompt), default=0)
     if beyond >= server.tokenizer.vocabulary_size:
-        raise bad_request(
-            f"token {beyond} is not among the model's {server.tokenizer.vocabulary_size}", "prompt"
-        )
+        raise bad_request(f"token {beyond} is not among the model's {server.tokenizer.vocabulary_size}", "prompt")
     wanted = 1 if max_tokens is None else max_tokens
     if len(prompt) + wanted > context:
         raise bad_request(
@@ -113,9 +111,7 @@ def openai_jobs(
         Job(
             place * n + copy,
             tuple(prompt),
-            sampling(
-                server, body, max_tokens, prompt, seed=None if body.seed is None else body.seed + copy, **more
-            ),
+            sampling(server, body, max_tokens, prompt, seed=None if body.seed is None else body.seed + copy, **more),
             body.stops,
             copy,
         )

@@ -61,9 +61,7 @@ def read_config(settings: Settings, folders: Folders) -> PretrainedConfig:
         folders.weights, local_files_only=True, trust_remote_code=settings.trust_remote_code
     )
     if config.is_encoder_decoder:
-        raise ValueError(
-            f"{folders.weights}: an encoder-decoder model; only models that continue text are served"
-        )
+        raise ValueError(f"{folders.weights}: an encoder-decoder model; only models that continue text are served")
     actual = (getattr(config, "quantization_config", None) or {}).get("quant_method")
     if settings.quantization and actual != settings.quantization:
         raise ValueError(f"{folders.weights}: quantised by {actual}, not by {settings.quantization}")
@@ -107,9 +105,7 @@ def pick_device(settings: Settings) -> torch.device:
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     device = torch.device(settings.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(
-            f"device {device}: torch sees no GPU (driver, CUDA build of torch, or no GPU given?)"
-        )
+        raise RuntimeError(f"device {device}: torch sees no GPU (driver, CUDA build of torch, or no GPU given?)")
     return device
 
 
@@ -143,12 +139,8 @@ def merge_adapter(model: PreTrainedModel, folders: Folders, settings: Settings) 
     if tokens > model.get_input_embeddings().num_embeddings:  # fine-tuning added tokens
         model.resize_token_embeddings(tokens)
     if not settings.allow_pickle and not (folders.adapter / "adapter_model.safetensors").is_file():
-        raise ValueError(
-            f"{folders.adapter}: no adapter_model.safetensors (SERVING_ALLOW_PICKLE loads other files)"
-        )
-    merged: PreTrainedModel = PeftModel.from_pretrained(model, folders.adapter).merge_and_unload(
-        safe_merge=True
-    )
+        raise ValueError(f"{folders.adapter}: no adapter_model.safetensors (SERVING_ALLOW_PICKLE loads other files)")
+    merged: PreTrainedModel = PeftModel.from_pretrained(model, folders.adapter).merge_and_unload(safe_merge=True)
     return merged
 
 

@@ -27,9 +27,7 @@ def sources(tmp_path):
     return folder
 
 
-def test_the_same_sources_give_the_same_bytes_whatever_their_times_and_permissions(
-    inference_zip, sources, tmp_path
-):
+def test_the_same_sources_give_the_same_bytes_whatever_their_times_and_permissions(inference_zip, sources, tmp_path):
     first = inference_zip.write(sources, tmp_path / "first")
     for number, path in enumerate(sorted(sources.rglob("*"), reverse=True)):
         path.chmod(path.stat().st_mode | stat.S_IXUSR)

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads the annotation
+from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
 from llmserving.answer import Answer, Usage

@@ -61,9 +61,7 @@ class ZhipuFormat:
 
     def failure(self, error: ApiError) -> bytes:
         """Return the event of an answer that was cut short, or of an error."""
-        return sse.event(
-            "interrupted" if error.status == CUT_SHORT else "error", self._task_id, error.message
-        )
+        return sse.event("interrupted" if error.status == CUT_SHORT else "error", self._task_id, error.message)
 
     def _meta(self, usage: Usage) -> dict[str, Any]:
         return {

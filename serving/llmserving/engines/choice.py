@@ -59,9 +59,7 @@ def load_engine(settings: Settings) -> Loaded:
 
         return Loaded(VllmEngine(settings, folders, length), tokenizer, defaults, encoder)
     if settings.tensor_parallel_size > 1:
-        raise ValueError(
-            f"tensor_parallel_size {settings.tensor_parallel_size}: only the vllm engine splits a model"
-        )
+        raise ValueError(f"tensor_parallel_size {settings.tensor_parallel_size}: only the vllm engine splits a model")
     model = loading.load_model(settings, folders, config)
     body = twin(model)  # before continuous batching changes how the model attends
     engine = transformers_engine(settings, model, config, length)
@@ -76,9 +74,7 @@ def chosen_name(settings: Settings) -> str:
     return "vllm" if torch.cuda.is_available() and importlib.util.find_spec("vllm") else "continuous"
 
 
-def transformers_engine(
-    settings: Settings, model: PreTrainedModel, config: PretrainedConfig, length: int
-) -> Engine:
+def transformers_engine(settings: Settings, model: PreTrainedModel, config: PretrainedConfig, length: int) -> Engine:
     """Return continuous batching, or `generate` where it is asked for or the model is refused."""
     if settings.engine == "generate":
         return GenerateEngine(model, length)
@@ -88,9 +84,7 @@ def transformers_engine(
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
         if settings.engine == "continuous":
             raise
-        log.warning(
-            "%s: continuous batching refuses it (%s); one sequence at a time", config.model_type, error
-        )
+        log.warning("%s: continuous batching refuses it (%s); one sequence at a time", config.model_type, error)
         return GenerateEngine(spare, length)
 
 
@@ -105,9 +99,5 @@ def _encoder(settings: Settings) -> Embedder | None:
     if folder is None:
         return None
     tokenizer = ModelTokenizer(folder, stop_ids=(), template=None, trust=settings.trust_remote_code)
-    config = AutoConfig.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=settings.trust_remote_code
-    )
-    return Embedder(
-        loading.load_encoder(folder, settings), tokenizer, loading.context_length(config, settings)
-    )
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=settings.trust_remote_code)
+    return Embedder(loading.load_encoder(folder, settings), tokenizer, loading.context_length(config, settings))
