@@ -41,7 +41,7 @@ MOST_QUEUED = 4096
 class LlamaDeployment:
     """Load the model in the replica, answer for it, and say when it died."""
 
-    async def __init__(self, values: Mapping[str, Any]) -> None:
+    async def __init__(self, values: Mapping[str, Any]) -> None:  # type: ignore[misc]  # Ray awaits it
         settings = from_mapping(values)
         check_gpu()
         self._server = await asyncio.to_thread(load, settings, serve.metrics)
@@ -80,4 +80,4 @@ def check_gpu() -> None:
 
 def build(values: Mapping[str, Any]) -> Application:
     """Return the Serve application; `values` are settings by name, the rest comes from the environment."""
-    return LlamaDeployment.bind(dict(values))
+    return LlamaDeployment.bind(dict(values))  # type: ignore[attr-defined]  # the decorator adds it

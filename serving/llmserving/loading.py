@@ -126,21 +126,21 @@ def load_model(settings: Settings, folders: Folders, config: PretrainedConfig) -
         trust_remote_code=settings.trust_remote_code,
     )
     if folders.adapter is not None:
-        model = merge_adapter(model, folders, settings)
+        model = merge_adapter(model, folders.adapter, folders.tokenizer, settings)
     log.info("loaded %s, adapter %s, on %s as %s", folders.weights, folders.adapter, device, model.dtype)
     return model.to(device).eval()
 
 
-def merge_adapter(model: PreTrainedModel, folders: Folders, settings: Settings) -> PreTrainedModel:
+def merge_adapter(model: PreTrainedModel, adapter: Path, tokenizer: Path, settings: Settings) -> PreTrainedModel:
     """Return the model with its adapter's weights added in: nothing is left to pay for at each token."""
     from peft import PeftModel  # noqa: PLC0415 - only where there is an adapter
 
-    tokens = _added_tokens(folders.tokenizer)
+    tokens = _added_tokens(tokenizer)
     if tokens > model.get_input_embeddings().num_embeddings:  # fine-tuning added tokens
         model.resize_token_embeddings(tokens)
-    if not settings.allow_pickle and not (folders.adapter / "adapter_model.safetensors").is_file():
-        raise ValueError(f"{folders.adapter}: no adapter_model.safetensors (SERVING_ALLOW_PICKLE loads other files)")
-    merged: PreTrainedModel = PeftModel.from_pretrained(model, folders.adapter).merge_and_unload(safe_merge=True)
+    if not settings.allow_pickle and not (adapter / "adapter_model.safetensors").is_file():
+        raise ValueError(f"{adapter}: no adapter_model.safetensors (SERVING_ALLOW_PICKLE loads other files)")
+    merged: PreTrainedModel = PeftModel.from_pretrained(model, adapter).merge_and_unload(safe_merge=True)
     return merged
 
 

@@ -81,7 +81,7 @@ def router(server: Server) -> APIRouter:
     async def inference(request: Request) -> Answer:
         body = parse_inference(await request.body())
         prompt = await _prompt(server, body.input)
-        job = Job(0, tuple(prompt), sampling(server, body, body.max_tokens, prompt))
+        job = Job(0, tuple(prompt), sampling(server, body, prompt, body.max_tokens))
         return Answer(server, [job], InferenceFormat(), stream=False)
 
     @routes.post("/chat/completions", response_model=None)

@@ -14,8 +14,6 @@ from transformers import AutoConfig
 
 from llmserving import loading
 from llmserving.embedding import Embedder
-from llmserving.engines.continuous import ContinuousEngine
-from llmserving.engines.generate import GenerateEngine
 from llmserving.tokenizer import ModelTokenizer
 
 if TYPE_CHECKING:
@@ -76,6 +74,10 @@ def chosen_name(settings: Settings) -> str:
 
 def transformers_engine(settings: Settings, model: PreTrainedModel, config: PretrainedConfig, length: int) -> Engine:
     """Return continuous batching, or `generate` where it is asked for or the model is refused."""
+    # Not at the top: vLLM's image has another transformers.
+    from llmserving.engines.continuous import ContinuousEngine  # noqa: PLC0415
+    from llmserving.engines.generate import GenerateEngine  # noqa: PLC0415
+
     if settings.engine == "generate":
         return GenerateEngine(model, length)
     spare = twin(model)
