@@ -48,9 +48,7 @@ def test_rays_own_schema_takes_the_serve_config(name):
 
 @pytest.mark.parametrize("name", SERVE_CONFIGS)
 def test_the_model_server_reads_the_environment_of_the_workers(name, monkeypatch):
-    settings = pytest.importorskip(
-        "llmserving.settings", reason="serving/ is not on the path: make test-serving"
-    )
+    settings = pytest.importorskip("llmserving.settings", reason="serving/ is not on the path: make test-serving")
     worker = RAYSERVICES[name]["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
     (container,) = worker["template"]["spec"]["containers"]
     environment = {variable["name"]: variable["value"] for variable in container["env"]}
