@@ -50,9 +50,7 @@ def pack(source: Path) -> bytes:
 
 def files(source: Path) -> list[Path]:
     """Return the files to pack: no caches, nothing hidden."""
-    return [
-        path for path in source.rglob("*") if path.is_file() and not _is_left_out(path.relative_to(source))
-    ]
+    return [path for path in source.rglob("*") if path.is_file() and not _is_left_out(path.relative_to(source))]
 
 
 def _is_left_out(path: Path) -> bool:

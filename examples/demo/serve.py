@@ -154,7 +154,7 @@ def _check(node: RayNode, deadline: float) -> None:
 def _is_ready(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/ready", timeout=5) as answer:
-            return bool(answer.status == 200)  # noqa: PLR2004
+            return bool(answer.status == 200)
     except OSError:  # refused, timed out, or 404 and 503, which are HTTPErrors
         return False
 

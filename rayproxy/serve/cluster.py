@@ -88,9 +88,7 @@ class Cluster:
         if found is None:
             raise Refusal(f"there is no RayService {name} in namespace {self.namespace}")
         if not force and not made_by_rayproxy(found):
-            raise Refusal(
-                f"RayService {name} was made by {managers(found)}, not by rayproxy: delete it with --force"
-            )
+            raise Refusal(f"RayService {name} was made by {managers(found)}, not by rayproxy: delete it with --force")
         # Never another object of the same name that came in between.
         options = {"propagationPolicy": "Background", "preconditions": {"uid": found["metadata"]["uid"]}}
         self._api.send("DELETE", f"{_RAYSERVICES.format(self.namespace)}/{name}", options)
@@ -130,9 +128,7 @@ class Cluster:
 
 def made_by_rayproxy(found: Object) -> bool:
     """Tell whether `rayproxy serve` applied this object."""
-    return any(
-        entry.get("manager") == MANAGER and entry.get("operation") == "Apply" for entry in _entries(found)
-    )
+    return any(entry.get("manager") == MANAGER and entry.get("operation") == "Apply" for entry in _entries(found))
 
 
 def managers(found: Object) -> str:

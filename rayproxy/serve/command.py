@@ -36,9 +36,7 @@ class _Command(BaseSettings):
         cli_shortcuts={"namespace": "n", "filename": "f", "output": "o"},
     )
 
-    namespace: fields.ObjectName | None = Field(
-        None, description="namespace; default: the file's, else the context's"
-    )
+    namespace: fields.ObjectName | None = Field(None, description="namespace; default: the file's, else the context's")
     kubeconfig: str | None = Field(
         None,
         validation_alias=AliasChoices("kubeconfig", "KUBECONFIG"),
@@ -74,9 +72,7 @@ class Serve(_Command, Options):  # type: ignore[misc] - the two kinds of model_c
     )
     proxy: str | None = Field(None, description="the proxy's address, for --wait to ask: http://HOST:PORT")
     timeout: Annotated[float, Field(gt=0)] = Field(1800, description="seconds that --wait waits")
-    any_state: CliToggleFlag[bool] = Field(
-        default=False, description="even when the LLMCheckpoint is not SUCCESSFUL"
-    )
+    any_state: CliToggleFlag[bool] = Field(default=False, description="even when the LLMCheckpoint is not SUCCESSFUL")
 
     def main(self) -> int:
         """Make the RayService; raise Refusal, ApiError or CredentialsError."""
@@ -108,9 +104,7 @@ class Serve(_Command, Options):  # type: ignore[misc] - the two kinds of model_c
             raise Refusal(f"both LLMCheckpoint {self.checkpoint} and --filename {self.filename}: give one")
         document = text.load(_read(self.filename), self.filename)
         if self.namespace and _namespace(document) not in (None, self.namespace):
-            raise Refusal(
-                f"--namespace {self.namespace}, but {self.filename} has namespace {_namespace(document)}"
-            )
+            raise Refusal(f"--namespace {self.namespace}, but {self.filename} has namespace {_namespace(document)}")
         return document
 
     def _manifest(self, document: object, options: Options, cluster: Cluster | None) -> Manifest:

@@ -89,9 +89,7 @@ def toleration(text: str) -> dict[str, str]:
     """Read `KEY[=VALUE][:EFFECT]`, a taint as kubectl writes it."""
     match = re.fullmatch(rf"({_LABEL_KEY})(?:=({_LABEL_VALUE}))?(?::({_EFFECTS}))?", text)
     if not match:
-        raise ValueError(
-            f"{text!r} is not KEY[=VALUE][:EFFECT], a taint; effects: {_EFFECTS.replace('|', ', ')}"
-        )
+        raise ValueError(f"{text!r} is not KEY[=VALUE][:EFFECT], a taint; effects: {_EFFECTS.replace('|', ', ')}")
     key, value, effect = match.groups()
     how = {"operator": "Exists"} if value is None else {"operator": "Equal", "value": value}
     return {"key": key, **how, **({"effect": effect} if effect else {})}
@@ -117,9 +115,7 @@ def _paired(value: object) -> object:
     for item in filter(None, value.split(",")):
         name, separator, text = item.partition("=")
         if not separator:
-            raise ValueError(
-                f"{item!r} is not NAME=VALUE; a value that has a comma belongs in the values file"
-            )
+            raise ValueError(f"{item!r} is not NAME=VALUE; a value that has a comma belongs in the values file")
         if name in pairs:
             raise ValueError(f"{name!r} is given twice")
         pairs[name] = text

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rayproxy.serve import fields  # noqa: TC001 - pydantic reads the annotations
+from rayproxy.serve import fields
 from rayproxy.serve.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     # what is served
-    name: fields.ServiceName | None = Field(
-        None, description="name of the RayService; default: the checkpoint's"
-    )
+    name: fields.ServiceName | None = Field(None, description="name of the RayService; default: the checkpoint's")
     image: fields.ImageReference | None = Field(None, description="image, in place of the checkpoint's")
     image_pull_policy: PullPolicy | None = Field(None, description="in place of the checkpoint's")
     image_pull_secrets: fields.Names = Field((), description="Secrets that hold the registry's login")
@@ -64,9 +62,7 @@ class Options(BaseModel):
         None, description="size of /dev/shm; default: 10Gi with more than one GPU, else KubeRay's"
     )
     node_selector: fields.NodeSelector = Field({}, description="labels of the workers' nodes, KEY=VALUE")
-    tolerations: fields.Tolerations = Field(
-        (), description="taints that the workers bear, KEY[=VALUE][:EFFECT]"
-    )
+    tolerations: fields.Tolerations = Field((), description="taints that the workers bear, KEY[=VALUE][:EFFECT]")
     env: fields.Env = Field({}, description="more environment of the workers, NAME=VALUE")
 
     # the model server
@@ -74,9 +70,7 @@ class Options(BaseModel):
     max_length: Positive | None = Field(None, description="longest context, in tokens")
     dtype: DataType | None = Field(None, description="type of the weights")
     quantization: fields.Word | None = Field(None, description="of the weights, such as gptq")
-    gpu_memory_utilization: Share | None = Field(
-        None, description="share of each GPU's memory that the engine takes"
-    )
+    gpu_memory_utilization: Share | None = Field(None, description="share of each GPU's memory that the engine takes")
     engine: Engine | None = Field(None, description="what generates; default: the model server's choice")
     trust_remote_code: bool = Field(default=False, description="run Python code that comes with the model")
 

@@ -138,16 +138,12 @@ def test_the_definition_decides_how_ray_serve_is_configured(defined, server, nam
     )
 
 
-def test_a_field_that_the_cluster_would_drop_is_refused_before_anything_is_sent(
-    defined, server, namespace, rayproxy
-):
+def test_a_field_that_the_cluster_would_drop_is_refused_before_anything_is_sent(defined, server, namespace, rayproxy):
     other, lost = {"1.0": ("1.7", "spec.rayClusterDeletionDelaySeconds"), "1.7": ("1.0", "spec.serveConfig")}[
         defined.kuberay
     ]
 
-    with pytest.raises(
-        RefusedError, match=rf"(?s)the cluster's RayService does not take this:.*\b{lost}: unknown"
-    ):
+    with pytest.raises(RefusedError, match=rf"(?s)the cluster's RayService does not take this:.*\b{lost}: unknown"):
         rayproxy("serve", "-f", "documented.yaml", "--kuberay", other)
 
     assert not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
@@ -173,9 +169,7 @@ IMAGES = {
 @pytest.mark.parametrize("file", IMAGES)
 def test_a_checkpoint_in_the_cluster_is_served_by_its_name(file, defined, server, namespace, rayproxy):
     if file == "documented.yaml" and not defined.name.startswith("own"):
-        pytest.skip(
-            "the published definition requires llm, dataset and hyperparameter: no server takes this shape"
-        )
+        pytest.skip("the published definition requires llm, dataset and hyperparameter: no server takes this shape")
     name = create_checkpoint(server, namespace, file)
 
     rayproxy("serve", name, "-n", namespace)
@@ -189,9 +183,7 @@ def test_a_checkpoint_in_the_cluster_is_served_by_its_name(file, defined, server
 
 
 @pytest.mark.parametrize("state", ["INIT", "PENDING", "RUNNING", "FAILED", None])
-def test_a_checkpoint_that_is_not_successful_is_refused_unless_any_state_will_do(
-    state, server, namespace, rayproxy
-):
+def test_a_checkpoint_that_is_not_successful_is_refused_unless_any_state_will_do(state, server, namespace, rayproxy):
     name = create_checkpoint(server, namespace, "published.yaml", state)
 
     with pytest.raises(RefusedError, match=f"status.state is {state or 'missing'}, not SUCCESSFUL"):
@@ -216,9 +208,7 @@ def by_somebody_else(rayproxy, server, namespace):
 def test_a_rayservice_that_others_made_is_left_alone_unless_forced(server, namespace, rayproxy):
     before = by_somebody_else(rayproxy, server, namespace)
 
-    with pytest.raises(
-        RefusedError, match="exists and was made by kubectl-create, not by rayproxy: give another"
-    ):
+    with pytest.raises(RefusedError, match="exists and was made by kubectl-create, not by rayproxy: give another"):
         rayproxy("serve", "-f", "documented.yaml", "--cpu", "4")
     path = f"{RAYSERVICES.format(namespace)}/finetune-sample"
     assert server.get(path)["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
@@ -244,9 +234,7 @@ def test_a_field_that_others_changed_since_is_left_alone_unless_forced(server, n
 def test_what_is_no_longer_asked_for_goes_and_what_others_added_stays(server, namespace, rayproxy):
     rayproxy("serve", "-f", "documented.yaml", "--node-selector", "pool=gpu")
     path = f"{RAYSERVICES.format(namespace)}/finetune-sample"
-    server.send(
-        "PATCH", path, {"metadata": {"labels": {"team": "nlp"}}}, {"fieldManager": "kubectl-label"}, MERGE
-    )
+    server.send("PATCH", path, {"metadata": {"labels": {"team": "nlp"}}}, {"fieldManager": "kubectl-label"}, MERGE)
 
     rayproxy("serve", "-f", "documented.yaml")
 
@@ -290,18 +278,14 @@ def test_unserve_takes_away_what_serve_made(server, namespace, rayproxy):
     rayproxy("unserve", "finetune-sample", "-n", namespace)
 
     until(lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
-    with pytest.raises(
-        RefusedError, match=f"there is no RayService finetune-sample in namespace {namespace}"
-    ):
+    with pytest.raises(RefusedError, match=f"there is no RayService finetune-sample in namespace {namespace}"):
         rayproxy("unserve", "finetune-sample", "-n", namespace)
 
 
 def test_unserve_leaves_what_others_made_alone_unless_forced(server, namespace, rayproxy):
     by_somebody_else(rayproxy, server, namespace)
 
-    with pytest.raises(
-        RefusedError, match="was made by kubectl-create, not by rayproxy: delete it with --force"
-    ):
+    with pytest.raises(RefusedError, match="was made by kubectl-create, not by rayproxy: delete it with --force"):
         rayproxy("unserve", "finetune-sample", "-n", namespace)
     assert there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
 

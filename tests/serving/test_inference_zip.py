@@ -1,23 +1,15 @@
 """The zip that a RayService takes as its working_dir: the same bytes everywhere, and a name that tells."""
 
-import importlib.util
 import os
 import shutil
 import stat
 import zipfile
 from pathlib import Path
 
+import inference_zip
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def inference_zip():
-    spec = importlib.util.spec_from_file_location("inference_zip", ROOT / "tools" / "inference_zip.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -27,7 +19,7 @@ def sources(tmp_path):
     return folder
 
 
-def test_the_same_sources_give_the_same_bytes_whatever_their_times_and_permissions(inference_zip, sources, tmp_path):
+def test_the_same_sources_give_the_same_bytes_whatever_their_times_and_permissions(sources, tmp_path):
     first = inference_zip.write(sources, tmp_path / "first")
     for number, path in enumerate(sorted(sources.rglob("*"), reverse=True)):
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
@@ -36,7 +28,7 @@ def test_the_same_sources_give_the_same_bytes_whatever_their_times_and_permissio
     assert (first.name, first.read_bytes()) == (second.name, second.read_bytes())
 
 
-def test_the_order_in_which_the_disk_lists_the_files_does_not_matter(inference_zip, sources, monkeypatch):
+def test_the_order_in_which_the_disk_lists_the_files_does_not_matter(sources, monkeypatch):
     expected = inference_zip.pack(sources)
     listed = inference_zip.files(sources)
     monkeypatch.setattr(inference_zip, "files", lambda _: listed[::-1])
@@ -44,7 +36,7 @@ def test_the_order_in_which_the_disk_lists_the_files_does_not_matter(inference_z
 
 
 @pytest.mark.parametrize("change", ["content", "name"])
-def test_another_content_has_another_name(inference_zip, sources, tmp_path, change):
+def test_another_content_has_another_name(sources, tmp_path, change):
     before = inference_zip.write(sources, tmp_path)
     module = sources / "inference.py"
     if change == "content":
@@ -54,7 +46,7 @@ def test_another_content_has_another_name(inference_zip, sources, tmp_path, chan
     assert inference_zip.write(sources, tmp_path) != before
 
 
-def test_what_python_and_editors_leave_behind_is_not_packed(inference_zip, sources):
+def test_what_python_and_editors_leave_behind_is_not_packed(sources):
     expected = inference_zip.pack(sources)
     (sources / "llmserving" / "__pycache__").mkdir()
     (sources / "llmserving" / "__pycache__" / "app.cpython-311.pyc").write_bytes(b"x")
@@ -62,7 +54,7 @@ def test_what_python_and_editors_leave_behind_is_not_packed(inference_zip, sourc
     assert inference_zip.pack(sources) == expected
 
 
-def test_the_zip_holds_the_module_that_the_documented_import_path_names(inference_zip, sources, tmp_path):
+def test_the_zip_holds_the_module_that_the_documented_import_path_names(sources, tmp_path):
     with zipfile.ZipFile(inference_zip.write(sources, tmp_path)) as archive:
         assert {"inference.py", "llmserving/__init__.py"} <= set(archive.namelist())
         assert archive.testzip() is None

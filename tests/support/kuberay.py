@@ -1,121 +1,102 @@
-"""Play KubeRay's part, and kubelet's: the objects and the status that they would write for a RayService."""
+"""Play KubeRay's part: make what it makes, when it makes it, with the owners and labels that it sets."""
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
-from rayproxy.api import ApiError, ApiServer, from_kubeconfig
+from tests.support.apiserver import ApiProblem, Cluster
 
-Object = dict[str, Any]
-
-GROUP = "/apis/ray.io/v1/namespaces/{}/rayservices"
-MERGE = "application/merge-patch+json"
-
-
-def api(kubeconfig: object) -> ApiServer:
-    """Return the API server of a kubeconfig."""
-    return ApiServer(partial(from_kubeconfig, str(kubeconfig), None), 600)
+# The least that KubeRay's CRDs accept.
+CONTAINER = {"name": "ray-head", "image": "example.invalid/ray"}
+CLUSTER = {"headGroupSpec": {"rayStartParams": {}, "template": {"spec": {"containers": [CONTAINER]}}}}
 
 
+@dataclass
 class KubeRay:
-    """Bring one RayService up, a step at a time."""
+    """Make RayServices and their Services in one namespace; `port` is where the test's upstream listens."""
 
-    def __init__(self, server: ApiServer, namespace: str, name: str) -> None:
-        self._server = server
-        self._namespace = namespace
-        self.name = name
-        self.cluster = f"{name}-x7k2p"
+    cluster: Cluster
+    namespace: str
+    port: int
+    selector: tuple[str, str] = ("app", "prediction")
 
-    def rayservice(self) -> Object | None:
-        """Return the RayService, if it is there."""
-        try:
-            return self._server.get(f"{GROUP.format(self._namespace)}/{self.name}")
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
-
-    def status(self, application: str | None = None, message: str = "", **more: object) -> None:
-        """Write the RayService's status; `application` is Ray Serve's word for how the application is."""
-        statuses = {"default": {"status": application, "message": message}} if application else {}
-        found = self.rayservice()
-        status = {
-            "observedGeneration": found["metadata"]["generation"],
-            "activeServiceStatus": {"rayClusterName": self.cluster, "applicationStatuses": statuses},
-            **more,
-        }
-        path = f"{GROUP.format(self._namespace)}/{self.name}/status"
-        self._server.send("PATCH", path, {"status": status}, {"fieldManager": "manager"}, MERGE)
-
-    def pod(self, kind: str) -> None:
-        """Create a Pod of the cluster, `kind` "head" or "worker", whose image is still to be pulled."""
-        labels = {"ray.io/cluster": self.cluster, "ray.io/node-type": kind}
-        spec = {
-            "containers": [{"name": f"ray-{kind}", "image": "model:1"}],
-            "automountServiceAccountToken": False,
-        }
-        metadata = {"name": f"{self.cluster}-{kind}", "labels": labels}
-        self._create("pods", {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-        self.container(kind, {"waiting": {"reason": "ContainerCreating"}})
-
-    def container(self, kind: str, state: Object, *, pulled: bool = False, ready: bool = False) -> None:
-        """Write what kubelet says of a Pod's container."""
-        container = {
-            "name": f"ray-{kind}",
-            "image": "model:1",
-            "imageID": "sha256:1" if pulled else "",
-            "ready": ready,
-            "restartCount": 0,
-            "state": state,
-        }
-        conditions = [{"type": "Ready", "status": str(ready)}]
-        path = f"/api/v1/namespaces/{self._namespace}/pods/{self.cluster}-{kind}/status"
-        status = {"containerStatuses": [container], "conditions": conditions}
-        self._server.send("PATCH", path, {"status": status}, content_type=MERGE)
-
-    def warning(self, kind: str, reason: str, message: str) -> None:
-        """Record an Event about a Pod."""
-        about = {"kind": "Pod", "namespace": self._namespace, "name": f"{self.cluster}-{kind}"}
-        event = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"generateName": "e-"},
-            "involvedObject": about,
-            "type": "Warning",
-            "reason": reason,
-            "message": message,
-            "lastTimestamp": "2026-01-01T00:00:00Z",
-        }
-        self._create("events", event)
-
-    def service(self, port: int = 8000, cluster_ip: str | None = None) -> Object:
-        """Make the serve Service, owned by the RayService as KubeRay's is."""
-        found = self.rayservice()
-        owner = {
+    def rayservice(self, name: str, spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+        """Create a RayService, as a person does."""
+        body = {
             "apiVersion": "ray.io/v1",
             "kind": "RayService",
-            "name": self.name,
-            "uid": found["metadata"]["uid"],
-            "controller": True,
-            "blockOwnerDeletion": True,
+            "metadata": {"name": name, "labels": dict([self.selector]), **metadata},
+            "spec": {"rayClusterConfig": CLUSTER, **(spec or {})},
         }
-        metadata = {
-            "name": found["spec"]["serveService"]["metadata"]["name"],
-            "labels": {
-                "ray.io/serve": f"{self.name}-serve",
-                **found["spec"]["serveService"]["metadata"]["labels"],
+        return self.cluster.call("POST", self._rayservices(), body)
+
+    def service(self, owner: dict[str, Any], name: str | None = None, **spec: Any) -> dict[str, Any]:
+        """Create the serve Service of a RayService, as KubeRay does once every app runs."""
+        rayservice = owner["metadata"]["name"]
+        given = owner["spec"].get("serveService", {}).get("metadata", {}).get("name")
+        body = {
+            "metadata": {
+                "name": name or given or f"{rayservice}-serve-svc",
+                "labels": {
+                    "ray.io/serve": f"{rayservice}-serve",
+                    "ray.io/originated-from-cr-name": rayservice,
+                    "ray.io/originated-from-crd": "RayService",
+                },
+                "ownerReferences": [reference(owner)],
             },
-            "ownerReferences": [owner],
+            "spec": {"ports": [{"name": "serve", "port": self.port}], **spec},
         }
-        spec = {
-            "selector": {"ray.io/cluster": self.cluster, "ray.io/serve": "true"},
-            "ports": [{"name": "serve", "port": port}],
-            **({"clusterIP": cluster_ip} if cluster_ip else {}),
-        }
-        return self._create(
-            "services", {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+        return self.cluster.call("POST", self._services(), body)
+
+    def routed(self, name: str, spec: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Create both."""
+        rayservice = self.rayservice(name, spec)
+        return rayservice, self.service(rayservice)
+
+    def patch_rayservice(self, name: str, patch: dict[str, Any]) -> dict[str, Any]:
+        return self.cluster.call("PATCH", self._rayservices(name), patch, "application/merge-patch+json")
+
+    def patch_service(self, name: str, patch: dict[str, Any]) -> dict[str, Any]:
+        return self.cluster.call("PATCH", self._services(name), patch, "application/merge-patch+json")
+
+    def set_status(self, name: str, status: dict[str, Any]) -> None:
+        self.cluster.call(
+            "PATCH", self._rayservices(name) + "/status", {"status": status}, "application/merge-patch+json"
         )
 
-    def _create(self, resource: str, made: Object) -> Object:
-        return self._server.send("POST", f"/api/v1/namespaces/{self._namespace}/{resource}", made)
+    def delete_rayservice(self, name: str) -> None:
+        self.cluster.call("DELETE", self._rayservices(name))
+
+    def delete_service(self, name: str) -> None:
+        self.cluster.call("DELETE", self._services(name))
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the Events about a RayService."""
+        found = self.cluster.call("GET", f"/api/v1/namespaces/{self.namespace}/events")["items"]
+        return [event for event in found if event["involvedObject"]["name"] == name]
+
+    def exists(self, name: str) -> bool:
+        try:
+            self.cluster.call("GET", self._rayservices(name))
+        except ApiProblem:
+            return False
+        return True
+
+    def _rayservices(self, name: str = "") -> str:
+        return f"/apis/ray.io/v1/namespaces/{self.namespace}/rayservices" + (f"/{name}" if name else "")
+
+    def _services(self, name: str = "") -> str:
+        return f"/api/v1/namespaces/{self.namespace}/services" + (f"/{name}" if name else "")
+
+
+def reference(owner: dict[str, Any]) -> dict[str, Any]:
+    """Return the ownerReference of a controller."""
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }

@@ -35,10 +35,7 @@ def _write(name: str) -> str:
 
 
 def _table(fields: dict) -> str:
-    rows = [
-        f"| {_flag(name, field)} | {_default(field)} | {field.description} |"
-        for name, field in fields.items()
-    ]
+    rows = [f"| {_flag(name, field)} | {_default(field)} | {field.description} |" for name, field in fields.items()]
     return "\n".join(["| option | default | what |", "|---|---|---|", *rows, ""])
 
 

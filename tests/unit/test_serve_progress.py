@@ -118,10 +118,7 @@ def test_the_newest_warning_says_why_it_takes_so_long():
         )
     )
 
-    assert (
-        progress(Observed(rayservice(), events=events)).detail
-        == "m-worker: FailedScheduling: FailedScheduling"
-    )
+    assert progress(Observed(rayservice(), events=events)).detail == "m-worker: FailedScheduling: FailedScheduling"
 
 
 def test_each_change_is_one_line_until_the_goal(monkeypatch):

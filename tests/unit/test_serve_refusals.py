@@ -239,16 +239,11 @@ def test_a_wrong_option_is_refused_by_its_name(words, capsys, monkeypatch):
 def test_without_a_checkpoint_the_options_that_are_missing_are_named(capsys):
     assert main(["serve", "--name", "x", "--kuberay", "1.7", "--dry-run"]) != 0
 
-    assert (
-        "name an LLMCheckpoint, or give --image, --base-model-dir (or --storage) as well"
-        in capsys.readouterr().err
-    )
+    assert "name an LLMCheckpoint, or give --image, --base-model-dir (or --storage) as well" in capsys.readouterr().err
 
 
 def test_all_that_is_wrong_with_the_options_is_said_at_once(capsys):
-    assert (
-        main(["serve", "--gpus", "-1", "--port", "0", "--dtype", "x", "--kuberay", "1.7", "--dry-run"]) != 0
-    )
+    assert main(["serve", "--gpus", "-1", "--port", "0", "--dtype", "x", "--kuberay", "1.7", "--dry-run"]) != 0
 
     err = capsys.readouterr().err
     assert all(flag in err for flag in ("--gpus: ", "--port: ", "--dtype: "))

@@ -1,0 +1,161 @@
+"""A rayproxy of the test's own: its process, folders and ports, and what can be asked of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.http import Answer, free_port, request
+from tests.support.waiting import until
+
+
+@dataclass
+class Daemon:
+    """Start `rayproxy run` with a managed nginx; `settings` are RAYPROXY_... without the prefix."""
+
+    folder: Path
+    settings: dict[str, str]
+    port: int = 0
+    admin_port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.port = self.port or free_port()
+        self.admin_port = self.admin_port or free_port()
+        self.state = self.folder / "s"
+        defaults = {
+            "STATE_DIR": str(self.state),
+            "LISTEN": f"127.0.0.1:{self.port}",
+            "ADMIN_LISTEN": f"127.0.0.1:{self.admin_port}",
+            "LOG_LEVEL": "debug",
+        }
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("RAYPROXY_", "KUBE"))},
+            **{
+                f"RAYPROXY_{name}" if name != "KUBECONFIG" else name: value
+                for name, value in (defaults | self.settings).items()
+            },
+            **self.environment,
+        }
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "daemon.log"
+
+    def start(self, *, ready: bool = True) -> Daemon:
+        """Start it, and wait until /readyz says so."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "rayproxy", "run"],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        if ready:
+            until(f"ready; its log:\n{self.tail()}", self.is_ready)
+        return self
+
+    def tail(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
+
+    def is_ready(self) -> bool:
+        assert self.process
+        assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}:\n{self.tail()}"
+        return self.admin("/readyz")[0] == 200
+
+    def admin(self, path: str) -> tuple[int, str]:
+        """GET from the admin server; status 0 when nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def metric(self, name: str) -> float:
+        """Return a sample's value, labels included in the name; 0 where it is not there."""
+        found = re.search(rf"^{re.escape(name)} (\S+)$", self.admin("/metrics")[1], re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    @property
+    def reloads(self) -> int:
+        return int(self.metric('rayproxy_reloads_total{result="success"}'))
+
+    def get(self, target: str, **options) -> Answer:
+        """Send a request to nginx."""
+        return request(("127.0.0.1", self.port), target, **options)
+
+    def route(self, name: str, tail: str = "", **options) -> Answer:
+        """Send a request below a RayService's prefix."""
+        return self.get(f"/apis/rayservice/{name}/{tail}", **options)
+
+    def answers_from(self, name: str, upstream: str) -> bool:
+        answer = self.route(name)
+        return answer.status == 200 and answer.json.get("upstream") == upstream
+
+    def error(self, name: str) -> str:
+        """Return the error type that a caller of the route gets, or "" for success."""
+        answer = self.route(name)
+        return "" if answer.status == 200 else answer.error_type
+
+    def routes(self) -> dict[str, dict[str, str]]:
+        """Return {namespace/name: row} of the status file."""
+        path = self.state / "status.json"
+        rows = json.loads(path.read_text()) if path.exists() else []
+        return {f"{row['namespace']}/{row['name']}": row for row in rows}
+
+    def until_state(self, name: str, state: str, namespace: str = "default") -> dict[str, str]:
+        """Wait until the daemon has reported the state, which it does once nginx is proven to serve it."""
+
+        def look() -> dict[str, str] | None:
+            row = self.routes().get(f"{namespace}/{name}")
+            return row if row and row["state"] == state else None
+
+        return until(f"{name} is {state}; its log:\n{self.tail()}", look)
+
+    def until_gone(self, name: str, namespace: str = "default") -> None:
+        """Wait until the daemon no longer knows the RayService."""
+        until(f"{name} is gone", lambda: f"{namespace}/{name}" not in self.routes())
+
+    def files(self) -> dict[str, str]:
+        """Return the live revision's files."""
+        return {path.name: path.read_text() for path in (self.state / "current").glob("*.conf")}
+
+    def nginx_pid(self) -> int:
+        return int((self.state / "run/nginx.pid").read_text())
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End the daemon and return its exit code."""
+        assert self.process
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(15)
+
+    def clean_up(self) -> None:
+        """End whatever is left, by its own id."""
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        try:
+            pid = self.nginx_pid()
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"nginx: master" in command and str(self.state).encode() in command:
+                os.kill(pid, signal.SIGTERM)
+        except (OSError, ValueError):
+            pass

@@ -1,0 +1,54 @@
+"""Raw HTTP: what is sent is what the test wrote, what came back is not touched."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from http.client import HTTPResponse
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Hold an answer; header names are lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error_type(self) -> str:
+        return self.json["error"]["type"]
+
+
+def request(
+    address: tuple[str, int],
+    target: str,
+    method: str = "GET",
+    body: bytes = b"",
+    headers: dict[str, str] | None = None,
+    timeout: float = 10.0,
+) -> Answer:
+    """Send one request on a connection of its own, its target byte for byte."""
+    with socket.create_connection(address, timeout) as connection:
+        lines = [f"{method} {target} HTTP/1.1", "Host: proxy.test", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        if body or method in ("POST", "PUT", "PATCH"):
+            lines.append(f"Content-Length: {len(body)}")
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+        response = HTTPResponse(connection, method=method)
+        response.begin()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
