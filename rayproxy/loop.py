@@ -92,16 +92,16 @@ class Loop:
         first = self._pace.took()
         try:
             outcome = self._reconciler.run_once(resync=resync)
+            if outcome.reloaded:
+                self._pace.reloaded(time.monotonic())
+            now = time.monotonic()
+            self._report.done(outcome, now - started, None if first is None else now - first)
         except StoppingError:
             raise
         except Exception as error:  # noqa: BLE001 - the one place where a broken world is handled
             self._failed(error)
             return
-        now = time.monotonic()
         self._retry, self._retry_at = RETRY_FIRST, None
-        if outcome.reloaded:
-            self._pace.reloaded(now)
-        self._report.done(outcome, now - started, None if first is None else now - first)
 
     def _failed(self, error: Exception) -> None:
         self._report.failed(error)

@@ -171,6 +171,7 @@ class Reconciler:
                 self.revisions.activate(previous)
                 self.nginx.reload(previous.name)
             raise
+        self.revisions.settle()
         self.revisions.prune()
         return True
 
