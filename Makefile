@@ -14,7 +14,7 @@ install-test:
 	@.ci/install debian nginx=nginx curl=curl make=make rsync=rsync jq=jq gcc=gcc dpkg-source=dpkg-dev strace=strace unshare=util-linux
 	@.ci/install venv .venv requirements/test.lock
 
-.PHONY: install-serving test-serving inference-zip demo-clean bench-serving
+.PHONY: install-serving test-serving lint-serving inference-zip demo-clean bench-serving
 install-serving:
 	@.ci/install debian nginx=nginx
 	@.ci/install serving .venv-serving requirements/serving-test.lock
@@ -27,6 +27,9 @@ test: install-test test-serving ## every test (builds a Kubernetes API server on
 
 test-serving: install-serving ## the model server's tests, in an environment of their own
 	@.venv-serving/bin/python -m pytest tests/serving -n 2
+
+lint-serving: install-serving ## mypy on the model server, where its packages are
+	@.venv-serving/bin/mypy serving/llmserving serving/inference.py
 
 inference-zip: ## build/inference-HASH.zip: the working_dir of a RayService
 	@python3 tools/inference_zip.py

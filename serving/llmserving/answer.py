@@ -126,15 +126,13 @@ class Answer(Response):
         settings, metrics = self._server.settings, self._server.metrics
         sources = [continue_text(self._server.engine, self._server.tokenizer, job) for job in self._jobs]
         last: dict[int, float] = {}
-        pieces = merge(sources, idle=settings.ping_interval, timeout=settings.request_timeout)
+        pieces = merge(sources, idle=settings.ping_interval, limit=settings.request_timeout)
         async with aclosing(pieces):
             async for piece in pieces:
                 if piece is not None and piece.tokens:
                     now = time.monotonic()
                     name = (
-                        "serving_inter_token_seconds"
-                        if piece.index in last
-                        else "serving_time_to_first_token_seconds"
+                        "serving_inter_token_seconds" if piece.index in last else "serving_time_to_first_token_seconds"
                     )
                     metrics.observe(name, now - last.get(piece.index, self._started))
                     last[piece.index] = now

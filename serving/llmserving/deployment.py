@@ -41,7 +41,7 @@ MOST_QUEUED = 4096
 class LlamaDeployment:
     """Load the model in the replica, answer for it, and say when it died."""
 
-    async def __init__(self, values: Mapping[str, Any]) -> None:
+    async def __init__(self, values: Mapping[str, Any]) -> None:  # type: ignore[misc]  # Ray awaits it
         settings = from_mapping(values)
         check_gpu()
         self._server = await asyncio.to_thread(load, settings, serve.metrics)
@@ -75,11 +75,9 @@ def check_gpu() -> None:
     import torch  # noqa: PLC0415 - takes seconds, and the controller imports this module too
 
     if not torch.cuda.is_available():
-        raise RuntimeError(
-            "Ray gave this replica a GPU, but torch sees none: is it a build of torch for CPUs?"
-        )
+        raise RuntimeError("Ray gave this replica a GPU, but torch sees none: is it a build of torch for CPUs?")
 
 
 def build(values: Mapping[str, Any]) -> Application:
     """Return the Serve application; `values` are settings by name, the rest comes from the environment."""
-    return LlamaDeployment.bind(dict(values))
+    return LlamaDeployment.bind(dict(values))  # type: ignore[attr-defined]  # the decorator adds it

@@ -33,9 +33,7 @@ TYPES = {
 class ApiError(Exception):
     """A request that gets an error for an answer; `retry_after` in seconds goes into the header."""
 
-    def __init__(
-        self, status: int, message: str, *, param: str | None = None, retry_after: int | None = None
-    ) -> None:
+    def __init__(self, status: int, message: str, *, param: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.message = message

@@ -81,21 +81,21 @@ async def continue_text(engine: Engine, tokenizer: Tokenizer, job: Job) -> Async
 
 
 async def merge(
-    sources: Sequence[AsyncGenerator[Piece, None]], *, idle: float, timeout: float
+    sources: Sequence[AsyncGenerator[Piece, None]], *, idle: float, limit: float
 ) -> AsyncGenerator[Piece | None, None]:
     """Yield the pieces of all sources as they come, and None after each `idle` seconds of silence.
 
-    Raise ApiError 504 `timeout` seconds from now. Ending early closes the sources, which frees their slots.
+    Raise ApiError 504 `limit` seconds from now. Ending early closes the sources, which frees their slots.
     """
     queue: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue()
     pumps = [asyncio.create_task(_pump(source, queue)) for source in sources]
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + limit
     running = len(pumps)
     try:
         while running:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise ApiError(504, f"the answer took longer than {timeout:g} seconds")
+                raise ApiError(504, f"the answer took longer than {limit:g} seconds")
             try:
                 async with asyncio.timeout(min(idle, left)):
                     item = await queue.get()
@@ -114,9 +114,7 @@ async def merge(
         await asyncio.gather(*pumps, return_exceptions=True)
 
 
-async def _pump(
-    source: AsyncGenerator[Piece, None], queue: asyncio.Queue[Piece | BaseException | None]
-) -> None:
+async def _pump(source: AsyncGenerator[Piece, None], queue: asyncio.Queue[Piece | BaseException | None]) -> None:
     try:
         async with aclosing(source):
             async for piece in source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llmserving.engines.base import Sampling
@@ -59,17 +60,20 @@ def check_model(server: Server, name: str | None) -> None:
 
 
 def sampling(
-    server: Server, fields: SamplingFields, max_tokens: int | None, prompt: Sequence[int], **more: Any
-) -> Sampling:  # noqa: ANN401, E501
+    server: Server,
+    fields: SamplingFields,
+    prompt: Sequence[int],
+    max_tokens: int | None,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> Sampling:
     """Return how to continue one prompt: what the request says, else what the model's authors advise."""
-    values = {
-        name: getattr(fields, name)
-        for name in ("temperature", "top_p", "top_k", "min_p")
-        if getattr(fields, name) is not None
+    said = {name: getattr(fields, name) for name in ("temperature", "top_p", "top_k", "min_p")} | dict(more)
+    values: dict[str, Any] = {
+        "stop_ids": server.tokenizer.stop_ids,
+        **server.defaults,
+        **{name: value for name, value in said.items() if value is not None},
     }
-    values = {**server.defaults, **values, **{k: v for k, v in more.items() if v is not None}}
-    values["top_k"] = max(0, values.get("top_k", 0))
-    values.setdefault("stop_ids", server.tokenizer.stop_ids)
+    values["top_k"] = max(0, values.get("top_k", 0))  # both -1 and 0 mean all
     return Sampling(max_tokens=room(server, prompt, max_tokens), **values)
 
 
@@ -80,9 +84,7 @@ def room(server: Server, prompt: Sequence[int], max_tokens: int | None) -> int:
         raise bad_request("the prompt is empty", "prompt")
     beyond = max((token for token in prompt), default=0)
     if beyond >= server.tokenizer.vocabulary_size:
-        raise bad_request(
-            f"token {beyond} is not among the model's {server.tokenizer.vocabulary_size}", "prompt"
-        )
+        raise bad_request(f"token {beyond} is not among the model's {server.tokenizer.vocabulary_size}", "prompt")
     wanted = 1 if max_tokens is None else max_tokens
     if len(prompt) + wanted > context:
         raise bad_request(
@@ -100,7 +102,7 @@ def openai_jobs(
     check_model(server, body.model)
     check_stream_options(body)
     n = body.n or 1
-    more = {
+    more: dict[str, Any] = {
         "presence_penalty": body.presence_penalty,
         "frequency_penalty": body.frequency_penalty,
         "repetition_penalty": body.repetition_penalty,
@@ -109,19 +111,13 @@ def openai_jobs(
         "schema": _schema(server, body.response_format),
         "stop_ids": frozenset() if body.ignore_eos else None,
     }
-    return [
-        Job(
-            place * n + copy,
-            tuple(prompt),
-            sampling(
-                server, body, max_tokens, prompt, seed=None if body.seed is None else body.seed + copy, **more
-            ),
-            body.stops,
-            copy,
-        )
-        for place, prompt in enumerate(prompts)
-        for copy in range(n)
-    ]
+    jobs = []
+    for place, prompt in enumerate(prompts):
+        for copy in range(n):
+            seed = None if body.seed is None else body.seed + copy
+            how = sampling(server, body, prompt, max_tokens, {**more, "seed": seed})
+            jobs.append(Job(place * n + copy, tuple(prompt), how, body.stops, copy))
+    return jobs
 
 
 def check_stream_options(body: OpenAIFields) -> None:
@@ -140,7 +136,10 @@ def _biases(server: Server, given: Mapping[str, float]) -> dict[int, float]:
 def _schema(server: Server, response_format: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     if response_format is None or response_format == PLAIN:
         return None
+    kind = response_format.get("type")
     if "response_format" not in server.engine.features:
-        kind = response_format.get("type")
         raise bad_request(f"response_format: this engine cannot do {kind!r}, only 'text'", "response_format")
-    return response_format
+    described = response_format.get("json_schema")
+    if kind == "json_object" or (kind == "json_schema" and isinstance(described, dict) and "schema" in described):
+        return response_format
+    raise bad_request("response_format: text, json_object, or json_schema with its schema", "response_format")

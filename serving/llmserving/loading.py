@@ -61,9 +61,7 @@ def read_config(settings: Settings, folders: Folders) -> PretrainedConfig:
         folders.weights, local_files_only=True, trust_remote_code=settings.trust_remote_code
     )
     if config.is_encoder_decoder:
-        raise ValueError(
-            f"{folders.weights}: an encoder-decoder model; only models that continue text are served"
-        )
+        raise ValueError(f"{folders.weights}: an encoder-decoder model; only models that continue text are served")
     actual = (getattr(config, "quantization_config", None) or {}).get("quant_method")
     if settings.quantization and actual != settings.quantization:
         raise ValueError(f"{folders.weights}: quantised by {actual}, not by {settings.quantization}")
@@ -107,9 +105,7 @@ def pick_device(settings: Settings) -> torch.device:
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     device = torch.device(settings.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(
-            f"device {device}: torch sees no GPU (driver, CUDA build of torch, or no GPU given?)"
-        )
+        raise RuntimeError(f"device {device}: torch sees no GPU (driver, CUDA build of torch, or no GPU given?)")
     return device
 
 
@@ -130,25 +126,21 @@ def load_model(settings: Settings, folders: Folders, config: PretrainedConfig) -
         trust_remote_code=settings.trust_remote_code,
     )
     if folders.adapter is not None:
-        model = merge_adapter(model, folders, settings)
+        model = merge_adapter(model, folders.adapter, folders.tokenizer, settings)
     log.info("loaded %s, adapter %s, on %s as %s", folders.weights, folders.adapter, device, model.dtype)
     return model.to(device).eval()
 
 
-def merge_adapter(model: PreTrainedModel, folders: Folders, settings: Settings) -> PreTrainedModel:
+def merge_adapter(model: PreTrainedModel, adapter: Path, tokenizer: Path, settings: Settings) -> PreTrainedModel:
     """Return the model with its adapter's weights added in: nothing is left to pay for at each token."""
     from peft import PeftModel  # noqa: PLC0415 - only where there is an adapter
 
-    tokens = _added_tokens(folders.tokenizer)
+    tokens = _added_tokens(tokenizer)
     if tokens > model.get_input_embeddings().num_embeddings:  # fine-tuning added tokens
         model.resize_token_embeddings(tokens)
-    if not settings.allow_pickle and not (folders.adapter / "adapter_model.safetensors").is_file():
-        raise ValueError(
-            f"{folders.adapter}: no adapter_model.safetensors (SERVING_ALLOW_PICKLE loads other files)"
-        )
-    merged: PreTrainedModel = PeftModel.from_pretrained(model, folders.adapter).merge_and_unload(
-        safe_merge=True
-    )
+    if not settings.allow_pickle and not (adapter / "adapter_model.safetensors").is_file():
+        raise ValueError(f"{adapter}: no adapter_model.safetensors (SERVING_ALLOW_PICKLE loads other files)")
+    merged: PreTrainedModel = PeftModel.from_pretrained(model, adapter).merge_and_unload(safe_merge=True)
     return merged
 
 

@@ -36,12 +36,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._stats = stats
         self._counters = {
-            name: Counter(name, text, labels, registry=self.registry)
-            for name, (text, labels) in COUNTERS.items()
+            name: Counter(name, text, labels, registry=self.registry) for name, (text, labels) in COUNTERS.items()
         }
         self._histograms = {
-            name: Histogram(name, text, buckets=SECONDS, registry=self.registry)
-            for name, text in HISTOGRAMS.items()
+            name: Histogram(name, text, buckets=SECONDS, registry=self.registry) for name, text in HISTOGRAMS.items()
         }
         self._gauges = {name: Gauge(name, text, registry=self.registry) for name, text in GAUGES.items()}
         self._ray = _ray_metrics(ray) if ray else {}
@@ -76,12 +74,10 @@ class Metrics:
 
 def _ray_metrics(ray: Any) -> dict[str, Any]:  # noqa: ANN401
     counters = {
-        name: ray.Counter(name, description=text, tag_keys=labels)
-        for name, (text, labels) in COUNTERS.items()
+        name: ray.Counter(name, description=text, tag_keys=labels) for name, (text, labels) in COUNTERS.items()
     }
     histograms = {
-        name: ray.Histogram(name, description=text, boundaries=list(SECONDS))
-        for name, text in HISTOGRAMS.items()
+        name: ray.Histogram(name, description=text, boundaries=list(SECONDS)) for name, text in HISTOGRAMS.items()
     }
     gauges = {name: ray.Gauge(name, description=text) for name, text in GAUGES.items()}
     return {**counters, **histograms, **gauges}

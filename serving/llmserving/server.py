@@ -50,9 +50,7 @@ class Server:
         self.engine.close()
 
 
-def assemble(
-    settings: Settings, tokenizer: Tokenizer, engine: Engine, ray: Any = None, **rest: Any
-) -> Server:  # noqa: ANN401
+def assemble(settings: Settings, tokenizer: Tokenizer, engine: Engine, ray: Any = None, **rest: Any) -> Server:  # noqa: ANN401
     """Return a server around an engine; `ray` is the module of Ray Serve's metrics, in a replica."""
     metrics = Metrics(engine.stats, ray)
     admission = Admission(settings.max_running + settings.max_waiting)
@@ -67,6 +65,4 @@ def load(settings: Settings, ray: Any = None) -> Server:  # noqa: ANN401
     from llmserving.engines.choice import load_engine  # noqa: PLC0415 - brings torch, after the line above
 
     loaded = load_engine(settings)
-    return assemble(
-        settings, loaded.tokenizer, loaded.engine, ray, embedder=loaded.embedder, defaults=loaded.defaults
-    )
+    return assemble(settings, loaded.tokenizer, loaded.engine, ray, embedder=loaded.embedder, defaults=loaded.defaults)

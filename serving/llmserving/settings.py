@@ -42,17 +42,13 @@ class Settings(BaseSettings):
     )
 
     # The model.
-    model_dir: Path | None = _unprefixed(
-        None, "model_dir", "base_model_dir", description="the model's folder"
-    )
+    model_dir: Path | None = _unprefixed(None, "model_dir", "base_model_dir", description="the model's folder")
     checkpoint_dir: Path | None = _unprefixed(
         None,
         "checkpoint_dir",
         description="a LoRA adapter of it, or a full fine-tuned model; none: the model as it is",
     )
-    model_name: str | None = _unprefixed(
-        None, "model_name", description="the name clients use; none: the folder's"
-    )
+    model_name: str | None = _unprefixed(None, "model_name", description="the name clients use; none: the folder's")
     max_length: int | None = _unprefixed(
         None,
         "max_length",
@@ -63,24 +59,16 @@ class Settings(BaseSettings):
         default=False, name="trust_remote_code", description="run Python code that lies in the model's folder"
     )
     allow_pickle: bool = Field(default=False, description="load weights that are not safetensors")
-    chat_template: Path | None = Field(
-        None, description="a Jinja file instead of the tokenizer's chat template"
-    )
-    embedding_model_dir: Path | None = Field(
-        None, description="an encoder for /v1/embeddings; none: the model"
-    )
+    chat_template: Path | None = Field(None, description="a Jinja file instead of the tokenizer's chat template")
+    embedding_model_dir: Path | None = Field(None, description="an encoder for /v1/embeddings; none: the model")
 
     # What computes.
-    engine: EngineName = Field(
-        "auto", description="auto: vllm where it is installed with a GPU, else continuous"
-    )
+    engine: EngineName = Field("auto", description="auto: vllm where it is installed with a GPU, else continuous")
     device: str = Field("auto", description="auto: the GPU if there is one")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: the weights' own on a GPU, float32 on a CPU"
     )
-    quantization: str | None = _unprefixed(
-        None, "quantization", description="gptq, awq...: what the weights must be"
-    )
+    quantization: str | None = _unprefixed(None, "quantization", description="gptq, awq...: what the weights must be")
     gpu_memory_utilization: float = _unprefixed(
         0.9, "gpu_memory_utilization", gt=0, le=1, description="share of the GPU's memory to take"
     )
@@ -101,14 +89,10 @@ class Settings(BaseSettings):
     max_running: int = Field(64, gt=0, description="sequences that are computed together")
     max_waiting: int = Field(256, ge=0, description="sequences that wait; one more is answered 429")
     request_timeout: float = Field(1800.0, gt=0, description="seconds a request may take in all")
-    ping_interval: float = Field(
-        15.0, gt=0, description="seconds of silence after which a stream gets a comment"
-    )
+    ping_interval: float = Field(15.0, gt=0, description="seconds of silence after which a stream gets a comment")
 
     # HTTP.
-    secret_key: SecretStr | None = Field(
-        None, description="what `secretKey` must be in /embeddings/QuestionAnswer"
-    )
+    secret_key: SecretStr | None = Field(None, description="what `secretKey` must be in /embeddings/QuestionAnswer")
     host: str = Field("0.0.0.0", description="without Ray: the address to listen on")  # noqa: S104 - a container's
     port: int = Field(8080, ge=0, le=65535, description="without Ray: the port to listen on")
 

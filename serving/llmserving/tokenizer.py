@@ -64,9 +64,7 @@ class ModelTokenizer:
     def __init__(self, folder: Path, *, stop_ids: Iterable[int], template: Path | None, trust: bool) -> None:
         from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds, and the echo engine needs none
 
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=trust
-        )
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
         if template is not None:
             self._tokenizer.chat_template = template.read_text(encoding="utf-8")
         own = self._tokenizer.eos_token_id
@@ -83,10 +81,9 @@ class ModelTokenizer:
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """Return the text of token ids; `special` keeps special tokens."""
-        text: str = self._tokenizer.decode(
-            list(ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False
+        return str(
+            self._tokenizer.decode(list(ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False)
         )
-        return text
 
     def chat(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> list[int]:
         """Return the token ids of a conversation, ready for the answer; raise ChatTemplateError."""
@@ -104,8 +101,6 @@ class ModelTokenizer:
                 **{"add_generation_prompt": True, **options},
             )
         except (TemplateError, ValueError, TypeError, KeyError) as error:
-            raise ChatTemplateError(
-                f"the model's chat template does not take these messages: {error}"
-            ) from error
+            raise ChatTemplateError(f"the model's chat template does not take these messages: {error}") from error
         ids: list[int] = encoded["input_ids"]
         return ids

@@ -58,9 +58,7 @@ def test_the_adapted_model_gives_the_answers_it_was_taught(prepared):
             return_dict=True,
             return_tensors="pt",
         )
-        answer = model.generate(**asked, do_sample=False, max_new_tokens=150)[
-            0, asked["input_ids"].shape[1] :
-        ]
+        answer = model.generate(**asked, do_sample=False, max_new_tokens=150)[0, asked["input_ids"].shape[1] :]
         assert tokenizer.decode(answer, skip_special_tokens=True) == pair["answer"]
 
 

@@ -74,7 +74,7 @@ class Held(EchoEngine):
         self.go = threading.Event()
 
     async def submit(self, prompt, sampling):
-        while not self.go.is_set():
+        while not self.go.is_set():  # noqa: ASYNC110 - another thread sets it
             await asyncio.sleep(0.005)
         async for token in super().submit(prompt, sampling):
             yield token

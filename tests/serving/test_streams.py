@@ -67,7 +67,7 @@ def test_usage_comes_with_every_chunk_when_asked_for(echo):
 
 def test_each_choice_of_a_stream_is_whole(echo):
     events = echo.events("/v1/completions", {"prompt": ["ab", "你"], "n": 2, "stream": True})
-    texts = {index: "" for index in range(4)}
+    texts = dict.fromkeys(range(4), "")
     for event in events:
         for choice in event["choices"]:
             texts[choice["index"]] += choice["text"]

@@ -49,9 +49,7 @@ def _prompts(embedder: Embedder, body: EmbeddingRequest) -> list[list[int]]:
     prompts = [embedder.tokenizer.encode(item) if isinstance(item, str) else item for item in items]
     for prompt in prompts:
         if len(prompt) > embedder.max_tokens:
-            raise bad_request(
-                f"the input has {len(prompt)} tokens: at most {embedder.max_tokens} fit", "input"
-            )
+            raise bad_request(f"the input has {len(prompt)} tokens: at most {embedder.max_tokens} fit", "input")
         if max(prompt, default=0) >= embedder.tokenizer.vocabulary_size:
             raise bad_request(f"token {max(prompt)} is not among the model's", "input")
     return prompts

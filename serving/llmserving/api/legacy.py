@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads the annotation
+from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
 from llmserving.answer import Answer, Usage
@@ -81,7 +81,7 @@ def router(server: Server) -> APIRouter:
     async def inference(request: Request) -> Answer:
         body = parse_inference(await request.body())
         prompt = await _prompt(server, body.input)
-        job = Job(0, tuple(prompt), sampling(server, body, body.max_tokens, prompt))
+        job = Job(0, tuple(prompt), sampling(server, body, prompt, body.max_tokens))
         return Answer(server, [job], InferenceFormat(), stream=False)
 
     @routes.post("/chat/completions", response_model=None)

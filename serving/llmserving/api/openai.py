@@ -76,9 +76,7 @@ def token_router(server: Server) -> APIRouter:
             ids = await encode_chat(server, [message.plain() for message in body.messages], options)
         else:
             ids = await encode(server, body.prompt or "", special=body.add_special_tokens)
-        strings = (
-            [server.tokenizer.decode([i], special=True) for i in ids] if body.return_token_strs else None
-        )
+        strings = [server.tokenizer.decode([i], special=True) for i in ids] if body.return_token_strs else None
         length = server.engine.context_length
         return {"count": len(ids), "max_model_len": length, "tokens": ids, "token_strs": strings}
 
@@ -86,9 +84,7 @@ def token_router(server: Server) -> APIRouter:
     async def detokenize(body: DetokenizeRequest) -> dict[str, str]:
         check_model(server, body.model)
         if any(token >= server.tokenizer.vocabulary_size for token in body.tokens):
-            raise bad_request(
-                f"a token is not among the model's {server.tokenizer.vocabulary_size}", "tokens"
-            )
+            raise bad_request(f"a token is not among the model's {server.tokenizer.vocabulary_size}", "tokens")
         return {"prompt": server.tokenizer.decode(body.tokens, special=True)}
 
     return routes

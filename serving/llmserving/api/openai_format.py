@@ -37,9 +37,7 @@ class OpenAIFormat:
     chunk_kind: str
     prefix: str
 
-    def __init__(
-        self, name: str, tokenizer: Tokenizer, options: StreamOptions | None, *, logprobs: bool
-    ) -> None:
+    def __init__(self, name: str, tokenizer: Tokenizer, options: StreamOptions | None, *, logprobs: bool) -> None:
         self._tokenizer = tokenizer
         self._logprobs = logprobs
         self._usage_at_end = bool(options and options.include_usage)
@@ -124,10 +122,7 @@ class ChatFormat(OpenAIFormat):
     def start(self) -> bytes:
         """Return each choice's role."""
         delta = {"role": "assistant", "content": ""}
-        opening = [
-            {"index": i, "delta": delta, "logprobs": None, "finish_reason": None}
-            for i in range(self._choices)
-        ]
+        opening = [{"index": i, "delta": delta, "logprobs": None, "finish_reason": None} for i in range(self._choices)]
         return b"".join(self._chunk([choice], None) for choice in opening)
 
     def _content(self, result: Result) -> dict[str, Any]:

@@ -187,7 +187,7 @@ class ZhipuRequest(SamplingFields):
     stream: bool | None = None
     request_id: Annotated[str, StringConstraints(pattern=r"^[\w.:-]{1,128}$")] | None = None
     # The front end's own, and the way it used to name the transport: `stream` decides.
-    secretKey: str | None = Field(None, repr=False)
+    secretKey: str | None = Field(None, repr=False)  # noqa: N815 - the protocol's name
     invoke_method: Literal["invoke", "async-invoke", "sse-invoke", "sync", "async", "sse"] | None = None
     model: str | None = None
     return_type: Literal["text"] | None = None

@@ -61,9 +61,7 @@ class ZhipuFormat:
 
     def failure(self, error: ApiError) -> bytes:
         """Return the event of an answer that was cut short, or of an error."""
-        return sse.event(
-            "interrupted" if error.status == CUT_SHORT else "error", self._task_id, error.message
-        )
+        return sse.event("interrupted" if error.status == CUT_SHORT else "error", self._task_id, error.message)
 
     def _meta(self, usage: Usage) -> dict[str, Any]:
         return {
@@ -82,7 +80,7 @@ def router(server: Server) -> APIRouter:
     async def question_answer(body: ZhipuRequest, *, stream: bool | None = None) -> Answer:
         check_key(server, body.secretKey)
         prompt = await encode_chat(server, body.messages)
-        job = Job(0, tuple(prompt), sampling(server, body, body.max_tokens, prompt))
+        job = Job(0, tuple(prompt), sampling(server, body, prompt, body.max_tokens))
         form = ZhipuFormat(body.request_id, incremental=body.incremental)
         wanted = body.stream if stream is None else stream
         return Answer(server, [job], form, stream=bool(wanted))

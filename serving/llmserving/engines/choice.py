@@ -14,8 +14,6 @@ from transformers import AutoConfig
 
 from llmserving import loading
 from llmserving.embedding import Embedder
-from llmserving.engines.continuous import ContinuousEngine
-from llmserving.engines.generate import GenerateEngine
 from llmserving.tokenizer import ModelTokenizer
 
 if TYPE_CHECKING:
@@ -59,9 +57,7 @@ def load_engine(settings: Settings) -> Loaded:
 
         return Loaded(VllmEngine(settings, folders, length), tokenizer, defaults, encoder)
     if settings.tensor_parallel_size > 1:
-        raise ValueError(
-            f"tensor_parallel_size {settings.tensor_parallel_size}: only the vllm engine splits a model"
-        )
+        raise ValueError(f"tensor_parallel_size {settings.tensor_parallel_size}: only the vllm engine splits a model")
     model = loading.load_model(settings, folders, config)
     body = twin(model)  # before continuous batching changes how the model attends
     engine = transformers_engine(settings, model, config, length)
@@ -76,10 +72,12 @@ def chosen_name(settings: Settings) -> str:
     return "vllm" if torch.cuda.is_available() and importlib.util.find_spec("vllm") else "continuous"
 
 
-def transformers_engine(
-    settings: Settings, model: PreTrainedModel, config: PretrainedConfig, length: int
-) -> Engine:
+def transformers_engine(settings: Settings, model: PreTrainedModel, config: PretrainedConfig, length: int) -> Engine:
     """Return continuous batching, or `generate` where it is asked for or the model is refused."""
+    # Not at the top: vLLM's image has another transformers.
+    from llmserving.engines.continuous import ContinuousEngine  # noqa: PLC0415
+    from llmserving.engines.generate import GenerateEngine  # noqa: PLC0415
+
     if settings.engine == "generate":
         return GenerateEngine(model, length)
     spare = twin(model)
@@ -88,9 +86,7 @@ def transformers_engine(
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
         if settings.engine == "continuous":
             raise
-        log.warning(
-            "%s: continuous batching refuses it (%s); one sequence at a time", config.model_type, error
-        )
+        log.warning("%s: continuous batching refuses it (%s); one sequence at a time", config.model_type, error)
         return GenerateEngine(spare, length)
 
 
@@ -105,9 +101,5 @@ def _encoder(settings: Settings) -> Embedder | None:
     if folder is None:
         return None
     tokenizer = ModelTokenizer(folder, stop_ids=(), template=None, trust=settings.trust_remote_code)
-    config = AutoConfig.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=settings.trust_remote_code
-    )
-    return Embedder(
-        loading.load_encoder(folder, settings), tokenizer, loading.context_length(config, settings)
-    )
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=settings.trust_remote_code)
+    return Embedder(loading.load_encoder(folder, settings), tokenizer, loading.context_length(config, settings))

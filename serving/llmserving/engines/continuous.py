@@ -131,9 +131,7 @@ class ContinuousEngine:
         if error is not None or not self._manager.is_running():
             raise EngineDeadError(f"the continuous batching worker died: {error or 'it was stopped'}")
         if self.stats().running and time.monotonic() - self._last_step > STALL_SECONDS:
-            raise EngineDeadError(
-                f"the continuous batching worker has made no step for {STALL_SECONDS:.0f} seconds"
-            )
+            raise EngineDeadError(f"the continuous batching worker has made no step for {STALL_SECONDS:.0f} seconds")
 
     def stats(self) -> Stats:
         """Return what the worker's scheduler holds."""
@@ -178,9 +176,7 @@ class _Chooser(ContinuousBatchingLogitsProcessor):
         return scores
 
 
-def batching_config(
-    model: PreTrainedModel, context_length: int, settings: Settings
-) -> ContinuousBatchingConfig:
+def batching_config(model: PreTrainedModel, context_length: int, settings: Settings) -> ContinuousBatchingConfig:
     """Return how large the cache and a step may be.
 
     Steps are synchronous and without CUDA graphs, since the choice of tokens is Python code between two of them.

@@ -42,9 +42,7 @@ class EchoEngine:
     def _token(token_id: int, sampling: Sampling) -> Token:
         if sampling.logprobs is None:
             return Token(token_id)
-        alternatives = tuple(
-            (token_id + rank, -math.log(2) * (rank + 1)) for rank in range(sampling.logprobs)
-        )
+        alternatives = tuple((token_id + rank, -math.log(2) * (rank + 1)) for rank in range(sampling.logprobs))
         return Token(token_id, -math.log(2), alternatives)
 
     def check_health(self) -> None:
