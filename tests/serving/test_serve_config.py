@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -86,7 +85,7 @@ def fetch(url, body=None):
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.loads(answer.read())
-    except urllib.error.URLError:
+    except OSError:
         return None, None
 
 
@@ -141,7 +140,7 @@ def dashboard(asked, tmp_path, folder):
     with (tmp_path / "ray.log").open("w") as log:
         ray = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
     try:
-        until(lambda: fetch(f"http://127.0.0.1:{port}/api/version")[0], 60)
+        until(lambda: fetch(f"http://127.0.0.1:{port}/api/version")[0], 120)
         yield f"http://127.0.0.1:{port}"
     finally:
         ray.send_signal(signal.SIGTERM)  # it ends what it started, and then itself
@@ -167,8 +166,9 @@ def test_serve_deploy_of_the_generated_config_brings_the_model_server_up(asked, 
     application = until(running, 200)
     assert application["deployments"]["LlamaDeployment"]["status"] == "HEALTHY"
     url = f"http://127.0.0.1:{options.port}"
-    status, models = fetch(f"{url}/v1/models")
-    assert (status, models["data"][0]["id"]) == (200, "tiny-tuned")
+    # Ray Serve's proxy listens a moment after the application runs.
+    models = until(lambda: fetch(f"{url}/v1/models")[1], 60)
+    assert models["data"][0]["id"] == "tiny-tuned"
     status, answer = fetch(f"{url}/inference", json.dumps({"input": "你好"}).encode())
     assert status == 200
     assert {"output", "tokenLength", "elapsedTime", "tokenPerSec"} <= answer.keys()
