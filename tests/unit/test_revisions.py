@@ -166,7 +166,7 @@ def test_the_current_revision_is_never_discarded(revisions):
 
 @pytest.mark.fault(45)
 @pytest.mark.fault(47)
-@pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.write_text", "pathlib.Path.rename"])
+@pytest.mark.parametrize("call", ["pathlib.Path.mkdir", "pathlib.Path.write_text", "pathlib.Path.rename"])
 def test_a_write_that_fails_leaves_no_trace_and_current_as_it_was(revisions, monkeypatch, call):
     current = live(revisions)
 
@@ -181,10 +181,24 @@ def test_a_write_that_fails_leaves_no_trace_and_current_as_it_was(revisions, mon
     assert revisions.recover() == current
 
 
+@pytest.mark.fault(47)
+def test_a_disk_that_fails_to_sync_is_an_error_and_what_is_current_stays(revisions, monkeypatch):
+    current = live(revisions)
+
+    def fail(_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        revisions.settle()
+    monkeypatch.undo()
+    assert revisions.recover() == current
+
+
 def test_a_file_system_without_hard_links_gets_copies(revisions, monkeypatch):
     live(revisions, chat="x")
 
-    def fail(*_):
+    def fail(*_, **__):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr("os.link", fail)
