@@ -102,7 +102,11 @@ class Daemon:
         return self.get(f"/apis/rayservice/{name}/{tail}", **options)
 
     def answers_from(self, name: str, upstream: str) -> bool:
-        answer = self.route(name)
+        """Tell whether the route leads to the upstream of this name; nobody at the port is a no."""
+        try:
+            answer = self.route(name)
+        except OSError:
+            return False
         return answer.status == 200 and answer.json.get("upstream") == upstream
 
     def error(self, name: str) -> str:
