@@ -74,10 +74,10 @@ class Daemon:
         assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}:\n{self.tail()}"
         return self.admin("/readyz")[0] == 200
 
-    def admin(self, path: str) -> tuple[int, str]:
+    def admin(self, path: str, timeout: float = 5) -> tuple[int, str]:
         """GET from the admin server; status 0 when nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=timeout) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
