@@ -1,7 +1,7 @@
 # Everything that a person or CI runs here. `make` alone lists it.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint format bench lock clean
+.PHONY: help run run-stand-in test test-fast lint format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,8 +19,11 @@ install-serving:
 	@.ci/install debian nginx=nginx
 	@.ci/install serving .venv-serving requirements/serving-test.lock
 
-run: install-run ## the main job on this machine: examples/, nginx, a stand-in model
+run: install-run install-serving ## the main job on this machine: a small model, Ray Serve, nginx, rayproxy
 	@$(PY) examples/run.py
+
+run-stand-in: install-run ## the same with a stand-in for the model: no torch, no Ray, there at once
+	@$(PY) examples/run.py --stand-in
 
 test: install-test test-serving ## every test (builds a Kubernetes API server once, about 5 minutes)
 	@$(PY) -m pytest -n 2
