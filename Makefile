@@ -6,7 +6,7 @@ PY := .venv/bin/python
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: install-run install-test
+.PHONY: install-run install-test golden
 install-run:
 	@.ci/install debian nginx=nginx curl=curl
 	@.ci/install venv .venv requirements/proxy.lock requirements/test.lock
@@ -61,6 +61,9 @@ lock: install-test ## pin the newest versions that pyproject.toml allows
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group test --group lint -o requirements/test.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving -o requirements/serving.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving-test -o requirements/serving-test.lock
+
+golden: install-test ## write the golden RayServices, and what the README shows of them, anew
+	@$(PY) tests/golden/update.py
 
 clean: ## remove what was built here (not the API server's cache)
 	rm -rf .venv .venv-serving .run build dist .pytest_cache .mypy_cache .ruff_cache
