@@ -22,6 +22,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import Con
 from transformers.generation.continuous_batching.model_runner import infer_max_single_request_tokens
 from transformers.generation.logits_process import LogitsProcessorList
 
+from llmserving.engines import attention
 from llmserving.engines.base import EngineDeadError, Stats
 from llmserving.engines.sampler import SequenceState, choose
 
@@ -51,6 +52,8 @@ class ContinuousEngine:
         self._ids = itertools.count()
         self._device = model.device
         self._last_step = time.monotonic()
+        if model.device.type == "cpu":
+            model.set_attn_implementation(attention.install())
         self._manager = model.init_continuous_batching(
             GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=1),
             batching_config(model, context_length, settings),
