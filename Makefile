@@ -36,6 +36,7 @@ lock: install-test ## pin the newest versions that pyproject.toml allows
 	@.venv/bin/python -m pip install -q uv
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/proxy.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group test --group lint -o requirements/test.lock
+	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group build -o requirements/build.lock
 
 clean: ## remove what was built here (not the API server's cache)
 	rm -rf .venv .run build dist .pytest_cache .mypy_cache .ruff_cache
