@@ -40,7 +40,7 @@ def engine() -> docker.DockerClient:
 
 @pytest.fixture(scope="session")
 def proxy_image(engine: docker.DockerClient) -> str:
-    """Build Dockerfile.proxy as it stands; return the image's id. The host's network, so that it reaches registries."""
+    """Build Dockerfile.proxy as it stands and return the image's id; the host's network reaches the registries."""
     built = DockerImage(
         deploy.ROOT, tag="rayproxy:e2e", dockerfile_path="Dockerfile.proxy", clean_up=False, network_mode="host"
     ).build()
@@ -98,9 +98,7 @@ def _ca(cluster: Cluster) -> bytes:
 
 
 @pytest.fixture
-def make_pod(
-    proxy_image: str, deployed: list[deploy.Manifest], identity: Identity
-) -> Iterator[Callable[..., Pod]]:
+def make_pod(proxy_image: str, deployed: list[deploy.Manifest], identity: Identity) -> Iterator[Callable[..., Pod]]:
     """Return a function from settings to a Pod that is not started yet."""
     made: list[Pod] = []
 
