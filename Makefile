@@ -14,11 +14,28 @@ install-test:
 	@.ci/install debian nginx=nginx curl=curl make=make rsync=rsync jq=jq gcc=gcc dpkg-source=dpkg-dev strace=strace unshare=util-linux
 	@.ci/install venv .venv requirements/test.lock
 
+.PHONY: install-serving test-serving lint-serving inference-zip demo-clean bench-serving
+install-serving:
+	@.ci/install debian nginx=nginx
+	@.ci/install serving .venv-serving requirements/serving-test.lock
+
 run: install-run ## the main job on this machine: examples/, nginx, a stand-in model
 	@$(PY) examples/run.py
 
-test: install-test ## every test (builds a Kubernetes API server once, about 5 minutes)
+test: install-test test-serving ## every test (builds a Kubernetes API server once, about 5 minutes)
 	@$(PY) -m pytest -n 2
+
+test-serving: install-serving ## the model server's tests, in an environment of their own
+	@.venv-serving/bin/python -m pytest tests/serving -n 2
+
+lint-serving: install-serving ## mypy on the model server, where its packages are
+	@.venv-serving/bin/mypy serving/llmserving serving/inference.py
+
+inference-zip: ## build/inference-HASH.zip: the working_dir of a RayService
+	@python3 tools/inference_zip.py
+
+demo-clean: ## remove what the demo made: its model, state and zips
+	rm -rf .run build/inference-*.zip
 
 test-fast: install-test ## without the API server, within a minute
 	@$(PY) -m pytest -n 2 -m "not apiserver"
@@ -32,11 +49,16 @@ format: install-test ## let ruff mend what it can
 bench: install-test ## the figures of the README
 	@$(PY) -m bench
 
+bench-serving: install-serving ## the model server's figures, beside other ways to serve (about 10 minutes)
+	@.venv-serving/bin/python -m bench.serving
+
 lock: install-test ## pin the newest versions that pyproject.toml allows
 	@.venv/bin/python -m pip install -q uv
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/proxy.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group test --group lint -o requirements/test.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group build -o requirements/build.lock
+	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving -o requirements/serving.lock
+	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving-test -o requirements/serving-test.lock
 
 clean: ## remove what was built here (not the API server's cache)
-	rm -rf .venv .run build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-serving .run build dist .pytest_cache .mypy_cache .ruff_cache

@@ -20,7 +20,8 @@ from pathlib import Path
 from rayproxy import procfs
 from rayproxy.procfs import Process
 
-POLL = 0.005  # s, between two looks for the proof
+POLL = 0.005  # s, between two looks for something that is about to happen
+PROOF_POLL = 0.02  # s; the new workers need the processor more than we do
 NO_WORKER_PATIENCE = 0.5  # s without a serving worker; a reload never needs so long between old and new
 REFUSED_PATIENCE = 5.0  # s; a master that cannot bind tries 5 times in 2.5 s before it gives up
 MASTER_TITLE = b"nginx: master process "
@@ -150,7 +151,7 @@ class Nginx:
             now = time.monotonic()
             with_worker = now if serving else with_worker
             self._give_up(master, revision, now - started, now - with_worker, new=bool(serving - old.keys()))
-            if self._stop.wait(POLL):
+            if self._stop.wait(PROOF_POLL):
                 raise StoppingError
 
     def _give_up(self, master: Process, revision: str, waited: float, workerless: float, *, new: bool) -> None:

@@ -10,6 +10,7 @@ SHA256SUMS` tells a person the same. Nothing is ever written in place: a full di
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -136,14 +137,21 @@ class Revisions:
         """Remove a candidate that was refused; never the current one."""
         current = self.current()
         if current is None or current.name != revision.name:
-            shutil.rmtree(revision.path, ignore_errors=True)
+            self._remove(revision)
 
     def prune(self) -> None:
         """Remove all but the newest few revisions, and never the current one or anything that is not ours."""
         current = self.current()
         for revision in self._newest_first()[KEEP:]:
             if current is None or revision.name != current.name:
-                shutil.rmtree(revision.path, ignore_errors=True)
+                self._remove(revision)
+
+    def _remove(self, revision: Revision) -> None:
+        """Take its name away first: a kill in the middle leaves a leftover, never half a revision."""
+        going = self.folder / f".tmp-old-{revision.name}"
+        with contextlib.suppress(OSError):
+            revision.path.rename(going)
+        shutil.rmtree(going, ignore_errors=True)
 
     def _newest_first(self) -> list[Revision]:
         def written(revision: Revision) -> int:

@@ -15,7 +15,7 @@ from rayproxy.api import (
     from_kubeconfig,
     in_cluster,
 )
-from rayproxy.serve.refusal import Refusal
+from rayproxy.serve.refusal import RefusedError
 
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -27,7 +27,7 @@ def connect(kubeconfig: str | None, context: str | None) -> tuple[ApiServer, str
         return api, _namespace_of(kubeconfig, context)
     except CredentialsError as error:
         if kubeconfig or context or not _POD_NAMESPACE.exists():
-            raise Refusal(f"no cluster to speak to: {error}") from error
+            raise RefusedError(f"no cluster to speak to: {error}") from error
     return ApiServer(in_cluster, IN_CLUSTER_REFRESH), _POD_NAMESPACE.read_text(encoding="utf-8").strip()
 
 

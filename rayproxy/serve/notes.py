@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
+from rayproxy.serve.capabilities import Capabilities
+from rayproxy.serve.checkpoint import Checkpoint
 from rayproxy.serve.manifest import ray_version
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rayproxy.serve.capabilities import Capabilities
-    from rayproxy.serve.checkpoint import Checkpoint
-    from rayproxy.serve.options import Options
+from rayproxy.serve.options import Options
 
 # DataTunerX writes Ray's version into the image's name without the dots: ray271, ray2600.
 _RAY_IN_NAME = re.compile(r"(?:^|/)ray(\d)(\d{1,3})(\d)-")

@@ -2,13 +2,24 @@
 
 import pytest
 
-from rayproxy.serve.main import main
+from rayproxy.__main__ import main
 from tests.support import golden, readme
 
 
 @pytest.mark.parametrize("path", golden.FILES, ids=lambda path: path.stem)
 def test_the_command_at_the_head_of_a_golden_file_prints_the_rest_of_it(path, capsys, monkeypatch):
     monkeypatch.chdir(golden.INPUTS)
+
+    assert main(golden.arguments(path)) == 0
+
+    assert capsys.readouterr().out == golden.output(path)
+
+
+def test_no_variable_of_the_environment_changes_what_is_served(capsys, monkeypatch):
+    monkeypatch.chdir(golden.INPUTS)
+    for name in ("RAYPROXY_PORT", "PORT", "RAYPROXY_GPUS", "GPUS", "NAME", "NAMESPACE", "OUTPUT"):
+        monkeypatch.setenv(name, "tcp://10.96.0.1:80")
+    path = next(path for path in golden.FILES if path.stem == "documented")
 
     assert main(golden.arguments(path)) == 0
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import yaml
 
-from rayproxy.serve.main import main
+from rayproxy.__main__ import main
 from tests.support import golden
 
 DOCUMENTED = yaml.safe_load((golden.INPUTS / "documented.yaml").read_text(encoding="utf-8"))
@@ -219,6 +219,7 @@ OPTIONS = {
     "--kuberay new": "--kuberay 'new' is not a release of KubeRay: give one such as 1.0 or 1.7.0",
     "-n elsewhere": "--namespace elsewhere, but documented.yaml has namespace datatunerx-dev",
     "other-checkpoint": "both LLMCheckpoint other-checkpoint and --filename documented.yaml: give one",
+    "--proxy proxy:8080": "--proxy: 'proxy:8080' is not the proxy's address, such as http://127.0.0.1:8080",
     "--values missing.yaml": "cannot read missing.yaml: ",
     "--values documented.yaml": "documented.yaml: --apiVersion: there is no such option",
 }

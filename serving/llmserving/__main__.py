@@ -1,0 +1,22 @@
+"""Serve a model without Ray: python -m llmserving --model_dir=/mnt/models/Llama-2-7b-chat-hf."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+
+from llmserving.app import build_app
+from llmserving.server import load
+from llmserving.settings import from_arguments
+
+
+def main() -> None:
+    """Read the arguments, load the model and answer until a signal comes."""
+    settings = from_arguments(sys.argv[1:])
+    server = load(settings)
+    uvicorn.run(build_app(server), host=settings.host, port=settings.port, log_level="info")
+
+
+if __name__ == "__main__":
+    main()

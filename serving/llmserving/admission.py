@@ -1,0 +1,38 @@
+"""How many sequences may be inside at once: one more is answered at once instead of waiting for ever."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from llmserving.errors import ApiError, bad_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RETRY_AFTER = 2  # seconds: about an answer's time
+
+
+class Admission:
+    """Count the sequences inside against a limit, and refuse everything while draining."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.inside = 0
+        self.draining = False
+
+    @contextmanager
+    def enter(self, sequences: int) -> Iterator[None]:
+        """Hold places for some sequences; raise ApiError 400, 429 or 503 if there is none."""
+        if self.draining:
+            raise ApiError(503, "the server is shutting down", retry_after=RETRY_AFTER)
+        if sequences > self.limit:
+            raise bad_request(f"{sequences} sequences in one request: at most {self.limit} are possible", "n")
+        if self.inside + sequences > self.limit:
+            message = f"the server is full: {self.inside} of {self.limit} sequences are running or waiting"
+            raise ApiError(429, message, retry_after=RETRY_AFTER)
+        self.inside += sequences
+        try:
+            yield
+        finally:
+            self.inside -= sequences

@@ -1,0 +1,163 @@
+"""The response of every route that generates: jobs run inside their slots, pieces leave in the route's format."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from starlette.responses import Response
+
+from llmserving import sse
+from llmserving.errors import ApiError, of_exception
+from llmserving.generation import Piece, Result, continue_text, merge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Coroutine, Sequence
+
+    from starlette.types import Receive, Scope, Send
+
+    from llmserving.generation import Job
+    from llmserving.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer cost: tokens, and seconds since the request came in."""
+
+    prompt: int
+    completion: int
+    seconds: float
+
+    @property
+    def total(self) -> int:
+        """Return prompt and completion together."""
+        return self.prompt + self.completion
+
+    @property
+    def rate(self) -> float:
+        """Return completion tokens a second."""
+        return self.completion / self.seconds if self.seconds > 0 else 0.0
+
+
+class Format(Protocol):
+    """How one route writes an answer: whole, or as events."""
+
+    def whole(self, results: Sequence[Result], usage: Usage) -> dict[str, Any]:
+        """Return the JSON of a finished answer."""
+        ...
+
+    def start(self) -> bytes:
+        """Return the events before the first piece."""
+        ...
+
+    def piece(self, piece: Piece, usage: Usage) -> bytes:
+        """Return the event of a piece, empty for none."""
+        ...
+
+    def end(self, usage: Usage) -> bytes:
+        """Return the events after the last piece."""
+        ...
+
+    def failure(self, error: ApiError) -> bytes:
+        """Return the events that end a stream which cannot go on."""
+        ...
+
+
+class Answer(Response):
+    """Continue the jobs' sequences when sent; stop at once when the client is gone."""
+
+    def __init__(self, server: Server, jobs: Sequence[Job], form: Format, *, stream: bool) -> None:
+        super().__init__(headers=sse.HEADERS if stream else {"Content-Type": "application/json"})
+        self._server = server
+        self._jobs = jobs
+        self._form = form
+        self._stream = stream
+        self._started = time.monotonic()
+        self._prompt_tokens = sum(len(job.prompt) for job in jobs if job.copy == 0)
+        self._tokens = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's three
+        """Answer, holding the jobs' slots; raise ApiError if nothing has been sent yet."""
+        with self._server.admission.enter(len(self._jobs)):
+            self._server.metrics.count("serving_prompt_tokens", self._prompt_tokens)
+            work = self._send_events(send) if self._stream else self._send_whole(send)
+            await until_disconnect(receive, work)
+        self._server.metrics.observe("serving_request_seconds", time.monotonic() - self._started)
+
+    async def _send_whole(self, send: Send) -> None:
+        results = [Result() for _ in self._jobs]
+        try:
+            async with aclosing(self._pieces()) as pieces:
+                async for piece in pieces:
+                    if piece is not None:
+                        results[piece.index].add(piece)
+        except Exception as error:
+            raise of_exception(error) from error
+        self.body = sse.to_json(self._form.whole(results, self._usage())).encode()
+        self.headers["content-length"] = str(len(self.body))
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+    async def _send_events(self, send: Send) -> None:
+        del self.headers["content-length"]
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async with aclosing(self._events()) as events:
+            async for chunk in events:
+                if chunk:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _events(self) -> AsyncGenerator[bytes, None]:
+        """Yield the stream's bytes; an error in its middle becomes an event, since the status has been sent."""
+        yield self._form.start()
+        try:
+            async with aclosing(self._pieces()) as pieces:
+                async for piece in pieces:
+                    yield sse.PING if piece is None else self._form.piece(piece, self._usage())
+        except Exception as error:  # noqa: BLE001 - of_exception logs it
+            yield self._form.failure(of_exception(error))
+        else:
+            yield self._form.end(self._usage())
+
+    async def _pieces(self) -> AsyncGenerator[Piece | None, None]:
+        settings, metrics = self._server.settings, self._server.metrics
+        sources = [continue_text(self._server.engine, self._server.tokenizer, job) for job in self._jobs]
+        last: dict[int, float] = {}
+        pieces = merge(sources, idle=settings.ping_interval, limit=settings.request_timeout)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if piece is not None and piece.tokens:
+                    now = time.monotonic()
+                    name = (
+                        "serving_inter_token_seconds" if piece.index in last else "serving_time_to_first_token_seconds"
+                    )
+                    metrics.observe(name, now - last.get(piece.index, self._started))
+                    last[piece.index] = now
+                    self._tokens += len(piece.tokens)
+                    metrics.count("serving_generation_tokens", len(piece.tokens))
+                yield piece
+
+    def _usage(self) -> Usage:
+        return Usage(self._prompt_tokens, self._tokens, time.monotonic() - self._started)
+
+
+async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, or cancel it as soon as the client hangs up."""
+    task = asyncio.create_task(work)
+    watcher = asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        watcher.cancel()
+        await asyncio.gather(task, watcher, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

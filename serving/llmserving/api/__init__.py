@@ -1,0 +1,1 @@
+"""The HTTP routes. Each module has a `router(server)`."""

@@ -1,0 +1,118 @@
+"""POST /inference and POST /chat/completions: as the console and the gateway have always called them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+
+from llmserving.answer import Answer, Usage
+from llmserving.api.openai import chat_jobs
+from llmserving.api.openai_format import ChatFormat
+from llmserving.api.requests import ChatRequest, InferenceRequest
+from llmserving.errors import bad_request, invalid
+from llmserving.generation import Job
+from llmserving.jobs import encode, encode_chat, sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmserving.errors import ApiError
+    from llmserving.generation import Piece, Result
+    from llmserving.server import Server
+
+# A string, kept; or a comma before a closing bracket, dropped: the documented request has one.
+TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
+
+
+class InferenceFormat:
+    """Four strings, and the misspelt one that the console reads."""
+
+    def whole(self, results: Sequence[Result], usage: Usage) -> dict[str, Any]:
+        """Return the JSON of a finished answer."""
+        seconds = f"{usage.seconds:.3f}"
+        return {
+            "output": results[0].text,
+            "tokenLength": str(usage.total),
+            "elapsedTime": seconds,
+            "elaspedTime": seconds,
+            "tokenPerSec": f"{usage.rate:.2f}",
+        }
+
+    def start(self) -> bytes:
+        """Return nothing: the route does not stream."""
+        return b""
+
+    def piece(self, piece: Piece, usage: Usage) -> bytes:  # noqa: ARG002
+        """Return nothing: the route does not stream."""
+        return b""
+
+    def end(self, usage: Usage) -> bytes:  # noqa: ARG002
+        """Return nothing: the route does not stream."""
+        return b""
+
+    def failure(self, error: ApiError) -> bytes:  # noqa: ARG002
+        """Return nothing: the route does not stream."""
+        return b""
+
+
+class LegacyChatFormat(ChatFormat):
+    """A chat completion whose usage is strings: the gateway decodes it into strings."""
+
+    def usage(self, usage: Usage) -> dict[str, Any]:
+        """Return the usage object; `elasped_time` is how the gateway spells it."""
+        return {
+            "prompt_tokens": str(usage.prompt),
+            "completion_tokens": str(usage.completion),
+            "total_tokens": str(usage.total),
+            "elasped_time": f"{usage.seconds:.3f}",
+            "token_per_sec": f"{usage.rate:.2f}",
+        }
+
+
+def router(server: Server) -> APIRouter:
+    """Return both routes."""
+    routes = APIRouter()
+
+    @routes.post("/inference", response_model=None)
+    async def inference(request: Request) -> Answer:
+        body = parse_inference(await request.body())
+        prompt = await _prompt(server, body.input)
+        job = Job(0, tuple(prompt), sampling(server, body, prompt, body.max_tokens))
+        return Answer(server, [job], InferenceFormat(), stream=False)
+
+    @routes.post("/chat/completions", response_model=None)
+    async def chat(body: ChatRequest) -> Answer:
+        body.model = None  # the gateway sends the word "serviceName"
+        jobs = await chat_jobs(server, body)
+        form = LegacyChatFormat(
+            server.settings.served_name,
+            server.tokenizer,
+            body.stream_options,
+            logprobs=body.top_logprobs_wanted is not None,
+            choices=len(jobs),
+        )
+        return Answer(server, jobs, form, stream=bool(body.stream))
+
+    return routes
+
+
+def parse_inference(raw: bytes) -> InferenceRequest:
+    """Return the request in a body of JSON, a comma too many forgiven; raise ApiError 400."""
+    try:
+        value = json.loads(TRAILING_COMMA.sub(lambda match: match[1] or "", raw.decode()))
+        return InferenceRequest.model_validate(value)
+    except ValidationError as error:
+        raise invalid(error.errors()) from error
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise bad_request(f"the body is not JSON: {error}") from error
+
+
+async def _prompt(server: Server, text: str) -> list[int]:
+    """Return a question as a conversation, or as it is for a model that knows no conversations."""
+    if not server.tokenizer.has_chat_template:
+        return await encode(server, text)
+    return await encode_chat(server, [{"role": "user", "content": text}])

@@ -1,0 +1,127 @@
+"""OpenAI's routes, at /v1 and at /openai/v1: chat and text completions, models, tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+
+from llmserving.answer import Answer
+from llmserving.api.openai_format import ChatFormat, CompletionFormat
+from llmserving.api.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
+from llmserving.errors import ApiError, bad_request
+from llmserving.jobs import check_model, encode, encode_chat, openai_jobs
+
+if TYPE_CHECKING:
+    from llmserving.generation import Job
+    from llmserving.server import Server
+
+
+def router(server: Server) -> APIRouter:
+    """Return the routes that have a version: /chat/completions, /completions, /models."""
+    routes = APIRouter()
+
+    @routes.post("/chat/completions", response_model=None)
+    async def chat(body: ChatRequest) -> Answer:
+        check_model(server, body.model)
+        jobs = await chat_jobs(server, body)
+        form = ChatFormat(
+            server.settings.served_name,
+            server.tokenizer,
+            body.stream_options,
+            logprobs=body.top_logprobs_wanted is not None,
+            choices=len(jobs),
+        )
+        return Answer(server, jobs, form, stream=bool(body.stream))
+
+    @routes.post("/completions", response_model=None)
+    async def complete(body: CompletionRequest) -> Answer:
+        check_model(server, body.model)
+        _check_completion(body)
+        prompts = [await encode(server, p) if isinstance(p, str) else p for p in body.prompts]
+        jobs = openai_jobs(server, body, prompts, body.max_tokens or 16)
+        echo = [server.tokenizer.decode(job.prompt) for job in jobs] if body.echo else []
+        form = CompletionFormat(
+            server.settings.served_name,
+            server.tokenizer,
+            body.stream_options,
+            logprobs=body.logprobs is not None,
+            echo=echo,
+        )
+        return Answer(server, jobs, form, stream=bool(body.stream))
+
+    @routes.get("/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_card(server)]}
+
+    @routes.get("/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        check_model(server, name)
+        return _card(server)
+
+    return routes
+
+
+def token_router(server: Server) -> APIRouter:
+    """Return /tokenize and /detokenize, which have no version."""
+    routes = APIRouter()
+
+    @routes.post("/tokenize")
+    async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
+        check_model(server, body.model)
+        if (body.prompt is None) == (body.messages is None):
+            raise bad_request("either prompt or messages, one of them", "prompt")
+        if body.messages is not None:
+            options = {"add_generation_prompt": body.add_generation_prompt}
+            ids = await encode_chat(server, [message.plain() for message in body.messages], options)
+        else:
+            ids = await encode(server, body.prompt or "", special=body.add_special_tokens)
+        strings = [server.tokenizer.decode([i], special=True) for i in ids] if body.return_token_strs else None
+        length = server.engine.context_length
+        return {"count": len(ids), "max_model_len": length, "tokens": ids, "token_strs": strings}
+
+    @routes.post("/detokenize")
+    async def detokenize(body: DetokenizeRequest) -> dict[str, str]:
+        check_model(server, body.model)
+        if any(token >= server.tokenizer.vocabulary_size for token in body.tokens):
+            raise bad_request(f"a token is not among the model's {server.tokenizer.vocabulary_size}", "tokens")
+        return {"prompt": server.tokenizer.decode(body.tokens, special=True)}
+
+    return routes
+
+
+async def chat_jobs(server: Server, body: ChatRequest) -> list[Job]:
+    """Return the jobs of a conversation; raise ApiError for what cannot be done."""
+    if body.top_logprobs and not body.logprobs:
+        raise bad_request("top_logprobs: only with logprobs set to true", "top_logprobs")
+    if body.continue_final_message and body.add_generation_prompt:
+        raise bad_request("continue_final_message: only with add_generation_prompt set to false", "messages")
+    options = {
+        **(body.chat_template_kwargs or {}),
+        "add_generation_prompt": body.add_generation_prompt,
+        "continue_final_message": body.continue_final_message,
+    }
+    prompt = await encode_chat(server, [message.plain() for message in body.messages], options)
+    return openai_jobs(server, body, [prompt], body.max_completion_tokens or body.max_tokens)
+
+
+def _check_completion(body: CompletionRequest) -> None:
+    if body.echo and body.logprobs is not None:
+        raise bad_request("logprobs: not of the prompt, so not together with echo", "logprobs")
+    if body.best_of is not None and body.best_of != (body.n or 1):
+        raise bad_request("best_of: this server makes n answers and returns all of them", "best_of")
+
+
+def _card(server: Server) -> dict[str, Any]:
+    name = server.settings.served_name
+    if not name:
+        raise ApiError(404, "no model")
+    return {
+        "id": name,
+        "object": "model",
+        "created": server.started,
+        "owned_by": "llmserving",
+        "root": str(server.settings.model_dir or name),
+        "parent": None,
+        "max_model_len": server.engine.context_length,
+    }

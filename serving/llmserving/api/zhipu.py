@@ -1,0 +1,97 @@
+"""POST /embeddings/QuestionAnswer: the Zhipu v3 protocol, whole or as its event stream."""
+
+from __future__ import annotations
+
+import hmac
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+
+from llmserving import sse
+from llmserving.answer import Answer
+from llmserving.api.openai_format import usage_numbers
+from llmserving.api.requests import ZhipuRequest
+from llmserving.errors import ApiError
+from llmserving.generation import Job
+from llmserving.jobs import encode_chat, sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmserving.answer import Usage
+    from llmserving.generation import Piece, Result
+    from llmserving.server import Server
+
+CUT_SHORT = 504
+
+
+class ZhipuFormat:
+    """Events `add`, then `finish` with the usage; `interrupted` or `error` where it cannot go on.
+
+    `incremental`: each event has the new text; otherwise the whole text so far.
+    """
+
+    def __init__(self, request_id: str | None, *, incremental: bool) -> None:
+        self._task_id = uuid.uuid4().hex
+        self._request_id = request_id or self._task_id
+        self._incremental = incremental
+        self._text = ""
+
+    def whole(self, results: Sequence[Result], usage: Usage) -> dict[str, Any]:
+        """Return the JSON of a finished answer."""
+        choices = [{"role": "assistant", "content": result.text} for result in results]
+        data = {**self._meta(usage), "choices": choices}
+        return {"code": 200, "msg": "操作成功", "success": True, "data": data}
+
+    def start(self) -> bytes:
+        """Return nothing: the first event is text."""
+        return b""
+
+    def piece(self, piece: Piece, usage: Usage) -> bytes:  # noqa: ARG002 - the usage comes with `finish`
+        """Return the event of new text."""
+        if not piece.text:
+            return b""
+        self._text += piece.text
+        return sse.event("add", self._task_id, piece.text if self._incremental else self._text)
+
+    def end(self, usage: Usage) -> bytes:
+        """Return the event that ends the stream and says what it cost."""
+        return sse.event("finish", self._task_id, "", meta=sse.to_json(self._meta(usage)))
+
+    def failure(self, error: ApiError) -> bytes:
+        """Return the event of an answer that was cut short, or of an error."""
+        return sse.event("interrupted" if error.status == CUT_SHORT else "error", self._task_id, error.message)
+
+    def _meta(self, usage: Usage) -> dict[str, Any]:
+        return {
+            "request_id": self._request_id,
+            "task_id": self._task_id,
+            "task_status": "SUCCESS",
+            "usage": usage_numbers(usage),
+        }
+
+
+def router(server: Server) -> APIRouter:
+    """Return the route."""
+    routes = APIRouter()
+
+    @routes.post("/embeddings/QuestionAnswer", response_model=None)
+    async def question_answer(body: ZhipuRequest, *, stream: bool | None = None) -> Answer:
+        check_key(server, body.secretKey)
+        prompt = await encode_chat(server, body.messages)
+        job = Job(0, tuple(prompt), sampling(server, body, prompt, body.max_tokens))
+        form = ZhipuFormat(body.request_id, incremental=body.incremental)
+        wanted = body.stream if stream is None else stream
+        return Answer(server, [job], form, stream=bool(wanted))
+
+    return routes
+
+
+def check_key(server: Server, given: str | None) -> None:
+    """Raise ApiError 401 unless the key is the configured one, if one is; in a time that tells nothing of it."""
+    expected = server.settings.secret_key
+    if expected is None:
+        return
+    if not hmac.compare_digest((given or "").encode(), expected.get_secret_value().encode()):
+        raise ApiError(401, "secretKey: missing or wrong", param="secretKey")

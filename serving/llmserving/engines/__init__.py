@@ -1,0 +1,1 @@
+"""Where tokens come from. See base.py for the interface."""

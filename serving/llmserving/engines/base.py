@@ -1,0 +1,77 @@
+"""The interface between the routes and whatever computes tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping, Sequence
+
+
+class EngineDeadError(RuntimeError):
+    """The engine will not produce another token; the replica has to be replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one sequence is to be continued. Temperature 0 is greedy; top_k 0 means all tokens."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int | None = None  # None: none wanted; 0: of the chosen token; k: of the k likeliest too
+    stop_ids: frozenset[int] = frozenset()
+    schema: Mapping[str, object] | None = None  # a response format, for an engine that has "response_format"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token, with its log-probability and the likeliest others where they were asked for."""
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What the engine is doing now; `cache_usage` is a share between 0 and 1."""
+
+    running: int = 0
+    waiting: int = 0
+    cache_usage: float = 0.0
+
+
+class Engine(Protocol):
+    """Continue sequences of token ids."""
+
+    context_length: int  # prompt and answer together, in tokens
+    features: frozenset[str]  # what it can do beyond plain sampling: "response_format"
+
+    def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
+        """Yield tokens as they are made, the stop token included; closing the generator cancels.
+
+        The caller has checked that the prompt and `max_tokens` fit `context_length`.
+        Raise EngineDeadError if the engine died; RuntimeError if this one sequence failed.
+        """
+        ...
+
+    def check_health(self) -> None:
+        """Raise EngineDeadError if the engine cannot work."""
+        ...
+
+    def stats(self) -> Stats:
+        """Return what the engine is doing now."""
+        ...
+
+    def close(self) -> None:
+        """Stop, and end every sequence."""
+        ...

@@ -1,0 +1,199 @@
+"""transformers' continuous batching: sequences join and leave the running batch at every token.
+
+Three habits of transformers 5.23 are made up for here:
+- a prompt that can never fit the cache ends the worker for everybody: `context_length` is what one sequence can
+  have of the cache, and the caller checks against it;
+- a cancelled request's handler stays registered and nobody is told: it is taken out here, by its owner;
+- a request cancelled while it is being handed over runs on: a sequence that nobody waits for is cancelled again
+  when its next token is chosen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig
+from transformers.generation.configuration_utils import ContinuousBatchingConfig
+from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessor
+from transformers.generation.continuous_batching.model_runner import infer_max_single_request_tokens
+from transformers.generation.logits_process import LogitsProcessorList
+
+from llmserving.engines.base import EngineDeadError, Stats
+from llmserving.engines.sampler import SequenceState, choose
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from transformers import PreTrainedModel
+    from transformers.generation.continuous_batching.requests import FutureRequestState, GenerationOutput
+
+    from llmserving.engines.base import Sampling, Token
+    from llmserving.settings import Settings
+
+PAGE_TOKENS = 64  # small pages: a short sequence wastes less, a common beginning is shared sooner
+STEP_TOKENS = 512  # of prompts in one step: more would hold up the tokens of those already running
+CPU_SEQUENCES = 8  # full-length sequences that a CPU's cache holds, unless a setting says how many tokens
+PATROL_SECONDS = 5.0  # a waiting sequence looks after the worker this often
+STALL_SECONDS = 300.0  # one step never takes so long: the worker hangs
+
+
+class ContinuousEngine:
+    """Run one model's continuous batching in its worker thread."""
+
+    features: frozenset[str] = frozenset()
+
+    def __init__(self, model: PreTrainedModel, context_length: int, settings: Settings) -> None:
+        self._states: dict[str, SequenceState] = {}
+        self._ids = itertools.count()
+        self._device = model.device
+        self._last_step = time.monotonic()
+        self._manager = model.init_continuous_batching(
+            GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=1),
+            batching_config(model, context_length, settings),
+        )
+        self._install_sampler()
+        self._manager.warmup()  # makes the cache, here, where a model that is refused can be answered for
+        processor = self._manager.batch_processor
+        self.context_length = min(context_length, infer_max_single_request_tokens(processor.cache))
+        self._manager.start()
+
+    async def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
+        """Yield tokens as the worker makes them; closing the generator frees the sequence's place."""
+        self.check_health()
+        request_id = f"sequence-{next(self._ids)}"
+        outputs: asyncio.Queue[GenerationOutput] = asyncio.Queue()
+        state = self._states[request_id] = SequenceState(prompt, sampling, self._device)
+        self._manager.register_result_handler(request_id, outputs.put_nowait)
+        finished, seen = False, 0
+        try:
+            self._hand_over(request_id, prompt, sampling)
+            while not finished:
+                output = await self._next(outputs)
+                finished = output.is_finished()
+                if output.error is not None:
+                    self.check_health()
+                    raise RuntimeError(f"the sequence failed: {output.error}")
+                for token_id in output.generated_tokens[seen:]:
+                    yield state.token(seen, token_id)
+                    seen += 1
+        finally:
+            self._forget(request_id, finished=finished)
+
+    def _hand_over(self, request_id: str, prompt: Sequence[int], sampling: Sampling) -> None:
+        accepted = self._manager.add_request(
+            list(prompt),
+            request_id=request_id,
+            max_new_tokens=sampling.max_tokens,
+            streaming=True,
+            eos_token_id=sorted(sampling.stop_ids) or -1,
+        )
+        if accepted is None:
+            raise EngineDeadError("the continuous batching worker takes no more requests")
+
+    async def _next(self, outputs: asyncio.Queue[GenerationOutput]) -> GenerationOutput:
+        """Return the next output, looking after the worker while there is none."""
+        while True:
+            try:
+                async with asyncio.timeout(PATROL_SECONDS):
+                    return await outputs.get()
+            except TimeoutError:
+                self.check_health()
+
+    def _forget(self, request_id: str, *, finished: bool) -> None:
+        self._states.pop(request_id, None)
+        if not finished:
+            self._manager.output_router.result_handlers.pop(request_id, None)
+            self._manager.cancel_request(request_id)
+
+    def _install_sampler(self) -> None:
+        """Put our choice of tokens where transformers' processors would be."""
+        processors = self._manager.logit_processor
+        processors.logits_processor = LogitsProcessorList([_Chooser(self._choose)])
+        processors.tensors_required = 1
+        processors.do_processing = True
+
+    def _choose(self, logits: torch.Tensor, request_ids: Sequence[str]) -> torch.Tensor:
+        """Return each row's next token. Runs in the worker thread."""
+        self._last_step = time.monotonic()
+        states = [self._states.get(request_id) for request_id in request_ids]
+        for request_id, state in zip(request_ids, states, strict=True):
+            if state is None:
+                self._manager.cancel_request(request_id)
+        return choose(logits, states)
+
+    def check_health(self) -> None:
+        """Raise EngineDeadError if the worker ended, or hangs in a step."""
+        error = self._manager.background_thread_status.fatal_error
+        if error is not None or not self._manager.is_running():
+            raise EngineDeadError(f"the continuous batching worker died: {error or 'it was stopped'}")
+        if self.stats().running and time.monotonic() - self._last_step > STALL_SECONDS:
+            raise EngineDeadError(f"the continuous batching worker has made no step for {STALL_SECONDS:.0f} seconds")
+
+    def stats(self) -> Stats:
+        """Return what the worker's scheduler holds."""
+        processor = self._manager.batch_processor
+        if processor is None:
+            return Stats()
+        scheduler = processor.scheduler
+        waiting = len(scheduler.waiting_requests) + self._manager.input_queue.qsize()
+        usage = 1.0 - float(processor.cache.compute_free_capacity())
+        return Stats(len(scheduler.active_requests), waiting, usage)
+
+    def close(self) -> None:
+        """Stop the worker; what is running fails."""
+        self._manager.stop(block=True, timeout=10, hard_stop=True)
+
+
+class _Chooser(ContinuousBatchingLogitsProcessor):
+    """Know which request each row of logits belongs to, and make the chosen token the likeliest."""
+
+    supported_kwargs: dict[str, type] = {}  # noqa: RUF012 - as the base class has it
+    ignored_kwargs: tuple[str, ...] = ()
+
+    def __init__(self, choose: Callable[[torch.Tensor, Sequence[str]], torch.Tensor]) -> None:
+        self._choose = choose
+        self._request_ids: list[str] = []
+
+    def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
+        """Use no tensor of arguments."""
+        int32_tensor.zero_()
+
+    def prepare_tensor_args(self, requests_with_new_token: list[FutureRequestState]) -> torch.Tensor:
+        """Remember the order of the rows; this comes before each forward pass, in the same thread."""
+        self._request_ids = [request.state.request_id for request in requests_with_new_token]
+        return torch.zeros(len(self._request_ids), dtype=torch.int32)
+
+    def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """Return scores [rows, vocabulary] whose argmax is the choice."""
+        rows = len(self._request_ids)
+        if rows:
+            chosen = self._choose(scores[:rows], self._request_ids)
+            scores[:rows].scatter_(1, chosen.unsqueeze(1), torch.inf)
+        return scores
+
+
+def batching_config(model: PreTrainedModel, context_length: int, settings: Settings) -> ContinuousBatchingConfig:
+    """Return how large the cache and a step may be.
+
+    Steps are synchronous and without CUDA graphs, since the choice of tokens is Python code between two of them.
+    """
+    options: dict[str, Any] = {}
+    tokens = settings.kv_cache_tokens
+    if not tokens and model.device.type == "cpu":
+        tokens = CPU_SEQUENCES * context_length
+    if tokens:
+        options["num_blocks"] = -(-max(tokens, context_length) // PAGE_TOKENS) + 1
+    else:
+        options["max_memory_percent"] = settings.gpu_memory_utilization
+    return ContinuousBatchingConfig(
+        page_size=PAGE_TOKENS,
+        max_batch_tokens=max(STEP_TOKENS, settings.max_running),
+        max_requests_per_batch=settings.max_running,
+        use_async_batching=False,
+        use_cuda_graph=False,
+        **options,
+    )

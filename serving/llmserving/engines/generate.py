@@ -1,0 +1,145 @@
+"""transformers' `generate`, one sequence after the other: for models that continuous batching refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig
+from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
+from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
+
+from llmserving.engines.base import EngineDeadError, Stats
+from llmserving.engines.sampler import SequenceState, choose
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from transformers import PreTrainedModel
+
+    from llmserving.engines.base import Sampling, Token
+
+
+class GenerateEngine:
+    """Run one model's `generate` in one thread; the others wait for their turn."""
+
+    features: frozenset[str] = frozenset()
+
+    def __init__(self, model: PreTrainedModel, context_length: int) -> None:
+        self.context_length = context_length
+        self._model = model
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="generate")
+        self._inside = 0
+        self._error: str | None = None
+        # Its authors' advice is in `Server.defaults`; here it would be applied a second time.
+        model.generation_config = GenerationConfig()
+
+    async def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
+        """Yield tokens as they are made; closing the generator ends the sequence at its next token."""
+        self.check_health()
+        loop, cancelled = asyncio.get_running_loop(), threading.Event()
+        tokens: asyncio.Queue[Token | BaseException | None] = asyncio.Queue()
+
+        def emit(item: Token | BaseException | None) -> None:
+            loop.call_soon_threadsafe(tokens.put_nowait, item)
+
+        self._inside += 1
+        try:
+            future = self._thread.submit(self._run, prompt, sampling, emit, cancelled)
+            future.add_done_callback(
+                lambda done: emit(EngineDeadError("the engine was stopped")) if done.cancelled() else None
+            )
+            while (item := await tokens.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            self._inside -= 1
+            cancelled.set()
+
+    def _run(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        emit: Callable[[Token | BaseException | None], None],
+        cancelled: threading.Event,
+    ) -> None:
+        """Generate, in the engine's thread; the last thing emitted is None or an error."""
+        if cancelled.is_set():
+            return
+        try:
+            self._generate(prompt, sampling, emit, cancelled)
+        except torch.AcceleratorError as error:  # the device's context is lost for good
+            self._error = str(error)
+            emit(EngineDeadError(f"the device failed: {error}"))
+        except Exception as error:  # noqa: BLE001 - raised again by `submit`
+            emit(RuntimeError(f"the sequence failed: {error}"))
+        else:
+            emit(None)
+
+    @torch.inference_mode()
+    def _generate(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        emit: Callable[[Token], None],
+        cancelled: threading.Event,
+    ) -> None:
+        state = SequenceState(prompt, sampling, self._model.device)
+        ids = torch.tensor([list(prompt)], device=self._model.device)
+        stop_ids = sorted(sampling.stop_ids)
+        self._model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            logits_processor=LogitsProcessorList([_Chooser(state, emit)]),
+            stopping_criteria=StoppingCriteriaList([_Cancelled(cancelled)]),
+            generation_config=GenerationConfig(
+                max_new_tokens=sampling.max_tokens,
+                do_sample=False,
+                eos_token_id=stop_ids or None,
+                pad_token_id=stop_ids[0] if stop_ids else 0,
+            ),
+        )
+
+    def check_health(self) -> None:
+        """Raise EngineDeadError if the device failed."""
+        if self._error is not None:
+            raise EngineDeadError(f"the device failed: {self._error}")
+
+    def stats(self) -> Stats:
+        """Count the sequence that is running and those that wait for it."""
+        running = min(1, self._inside)
+        return Stats(running, self._inside - running)
+
+    def close(self) -> None:
+        """Take no more sequences; the running one ends with its caller."""
+        self._error = self._error or "the engine was stopped"
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class _Chooser(LogitsProcessor):
+    """Choose the token, tell of it at once, and make it the likeliest."""
+
+    def __init__(self, state: SequenceState, emit: Callable[[Token], None]) -> None:
+        self._state = state
+        self._emit = emit
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """Return scores [1, vocabulary] whose argmax is the choice."""
+        chosen = choose(scores, [self._state])
+        self._emit(self._state.token(-1, int(chosen)))
+        return scores.scatter(1, chosen.unsqueeze(1), torch.inf)
+
+
+class _Cancelled(StoppingCriteria):
+    """Stop when nobody waits any more."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self._event = event
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ANN401, ARG002
+        """Return, for each row, whether to stop."""
+        return torch.full((len(input_ids),), self._event.is_set(), dtype=torch.bool, device=input_ids.device)

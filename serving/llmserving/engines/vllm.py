@@ -1,0 +1,139 @@
+"""vLLM, where it is installed and a GPU is there: an image of its own, since it pins other versions."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.inputs import TokensPrompt
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
+
+from llmserving.engines.base import EngineDeadError, Stats, Token
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping, Sequence
+
+    from llmserving.engines.base import Sampling
+    from llmserving.loading import Folders
+    from llmserving.settings import Settings
+
+
+class VllmEngine:
+    """Run one model in vLLM's own process, its adapter beside it."""
+
+    features = frozenset({"response_format"})
+
+    def __init__(self, settings: Settings, folders: Folders, context_length: int) -> None:
+        self.context_length = context_length
+        self._inside = 0
+        self._ids = itertools.count()
+        self._adapter = LoRARequest("adapter", 1, str(folders.adapter)) if folders.adapter else None
+        self._engine = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(**engine_arguments(settings, folders, context_length))
+        )
+
+    async def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
+        """Yield tokens as they are made; vLLM aborts the request when its generator is closed."""
+        self._inside += 1
+        try:
+            async for output in self._engine.generate(
+                TokensPrompt(prompt_token_ids=list(prompt)),
+                sampling_parameters(sampling),
+                f"sequence-{next(self._ids)}",
+                lora_request=self._adapter,
+            ):
+                for token in tokens(output.outputs[0], sampling.logprobs):
+                    yield token
+        except VllmDeadError as error:
+            raise EngineDeadError(f"vLLM died: {error}") from error
+        finally:
+            self._inside -= 1
+
+    def check_health(self) -> None:
+        """Raise EngineDeadError if vLLM's process ended."""
+        if self._engine.errored:
+            raise EngineDeadError(f"vLLM died: {self._engine.dead_error}")
+
+    def stats(self) -> Stats:
+        """Count the sequences inside; vLLM alone knows which of them wait."""
+        return Stats(running=self._inside)
+
+    def close(self) -> None:
+        """Stop vLLM's process."""
+        self._engine.shutdown()
+
+
+def engine_arguments(settings: Settings, folders: Folders, context_length: int) -> dict[str, Any]:
+    """Return vLLM's arguments for the settings."""
+    import torch  # noqa: PLC0415 - vLLM has brought it
+
+    arguments: dict[str, Any] = {
+        "model": str(folders.weights),
+        "tokenizer": str(folders.tokenizer),
+        "max_model_len": context_length,
+        "max_num_seqs": settings.max_running,
+        "dtype": settings.dtype,
+        "quantization": settings.quantization,
+        "trust_remote_code": settings.trust_remote_code,
+        "tensor_parallel_size": settings.tensor_parallel_size or max(1, torch.cuda.device_count()),
+        "load_format": "auto" if settings.allow_pickle else "safetensors",
+        "enable_lora": folders.adapter is not None,
+        "disable_log_stats": True,
+    }
+    if torch.cuda.is_available():
+        arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
+    if folders.adapter is not None:
+        arguments["max_lora_rank"] = 64  # vLLM takes the next size up to it
+    return arguments
+
+
+def sampling_parameters(sampling: Sampling) -> SamplingParams:
+    """Return vLLM's parameters; text, stop strings and the end of an answer are decided here and not there."""
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        seed=sampling.seed,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        logit_bias=dict(sampling.logit_bias) or None,
+        logprobs=sampling.logprobs,
+        ignore_eos=True,
+        stop_token_ids=sorted(sampling.stop_ids),
+        structured_outputs=structure(sampling.schema),
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def structure(response_format: Mapping[str, Any] | None) -> StructuredOutputsParams | None:
+    """Return what vLLM has to keep an answer to, for OpenAI's response formats."""
+    if response_format is None:
+        return None
+    if response_format["type"] == "json_object":
+        return StructuredOutputsParams(json_object=True)
+    return StructuredOutputsParams(json=response_format["json_schema"]["schema"])
+
+
+def tokens(output: Any, others: int | None) -> list[Token]:  # noqa: ANN401 - vLLM's CompletionOutput
+    """Return the new tokens of an output, with the log-probabilities of the likeliest if they were asked for."""
+    if others is None:
+        return [Token(token_id) for token_id in output.token_ids]
+    return [
+        Token(token_id, entries[token_id].logprob, likeliest(entries, others))
+        for token_id, entries in zip(output.token_ids, output.logprobs, strict=True)
+    ]
+
+
+def likeliest(entries: Mapping[int, Any], count: int) -> tuple[tuple[int, float], ...]:
+    """Return the ids and log-probabilities of the first ranks; vLLM adds the chosen token to them."""
+    ranked = sorted((entry.rank, token_id, entry.logprob) for token_id, entry in entries.items())
+    return tuple((token_id, logprob) for rank, token_id, logprob in ranked if rank <= count)

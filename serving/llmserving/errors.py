@@ -1,0 +1,104 @@
+"""Errors as every route answers them: {"error": {"message", "type", "param", "code"}}."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from llmserving.engines.base import EngineDeadError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request
+
+log = logging.getLogger(__name__)
+
+TYPES = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    404: "NotFoundError",
+    405: "MethodNotAllowedError",
+    413: "RequestTooLargeError",
+    429: "RateLimitError",
+    500: "InternalServerError",
+    503: "ServiceUnavailableError",
+    504: "TimeoutError",
+}
+
+
+class ApiError(Exception):
+    """A request that gets an error for an answer; `retry_after` in seconds goes into the header."""
+
+    def __init__(self, status: int, message: str, *, param: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+
+    def body(self) -> dict[str, Any]:
+        """Return the answer's JSON."""
+        kind = TYPES.get(self.status) or HTTPStatus(self.status).phrase
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.status}}
+
+
+def bad_request(message: str, param: str | None = None) -> ApiError:
+    """Return the error for a request that can never be answered as it stands."""
+    return ApiError(400, message, param=param)
+
+
+def of_exception(error: BaseException) -> ApiError:
+    """Return what a client is told of an unforeseen error: nothing of the inside; that goes to the log."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, EngineDeadError):
+        return ApiError(503, "the engine died; another replica takes its place", retry_after=10)
+    log.error("a request failed", exc_info=error)
+    return ApiError(500, "the server failed while it worked on this request; its log says why")
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application, its router's and its validation's too, have the one shape."""
+    app.add_exception_handler(ApiError, _answer)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def response(error: ApiError) -> JSONResponse:
+    """Return the error as a response."""
+    return JSONResponse(error.body(), error.status, headers=error.headers)
+
+
+async def _answer(_: Request, error: Any) -> JSONResponse:  # noqa: ANN401 - the handlers' common type
+    return response(error)
+
+
+async def _unforeseen(_: Request, error: Any) -> JSONResponse:  # noqa: ANN401
+    return response(of_exception(error))
+
+
+async def _invalid(_: Request, error: Any) -> JSONResponse:  # noqa: ANN401
+    return response(invalid(error.errors()))
+
+
+async def _http(request: Request, error: Any) -> JSONResponse:  # noqa: ANN401
+    message = f"{error.detail}: {request.method} {request.url.path}"
+    answer = response(ApiError(error.status_code, message))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def invalid(problems: list[Any]) -> ApiError:
+    """Return the error for what validation found: the first problem, by name."""
+    first = problems[0]
+    where = [str(part) for part in first["loc"] if part != "body"]
+    if first["type"] == "json_invalid":
+        return bad_request(f"the body is not JSON: {first['ctx']['error']}")
+    if first["type"] == "extra_forbidden":
+        return bad_request(f"{'.'.join(where)}: this server does not know the parameter", where[0])
+    return bad_request(f"{'.'.join(where) or 'body'}: {first['msg']}", where[0] if where else None)

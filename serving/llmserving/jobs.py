@@ -1,0 +1,145 @@
+"""From a validated request to jobs: defaults, lengths, and what this engine cannot do."""
+
+from __future__ import annotations
+
+import asyncio
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from llmserving.engines.base import Sampling
+from llmserving.errors import ApiError, bad_request
+from llmserving.generation import Job
+from llmserving.tokenizer import ChatTemplateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from llmserving.api.requests import OpenAIFields, SamplingFields
+    from llmserving.server import Server
+
+OFF_THE_LOOP = 4096  # characters: a longer text is encoded in a thread, so that the loop goes on meanwhile
+PLAIN = {"type": "text"}
+
+
+async def encode(server: Server, text: str, *, special: bool = True) -> list[int]:
+    """Return the tokens of a text; raise ApiError 400 if they cannot fit, without counting them all."""
+    check_characters(server, text)
+    if len(text) < OFF_THE_LOOP:
+        return server.tokenizer.encode(text, special=special)
+    return await asyncio.to_thread(server.tokenizer.encode, text, special=special)
+
+
+async def encode_chat(
+    server: Server, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any] | None = None
+) -> list[int]:
+    """Return the tokens of a conversation; raise ApiError 400 if it cannot fit or has no template."""
+    text = "".join(str(message["content"]) for message in messages)
+    check_characters(server, text)
+    try:
+        if len(text) < OFF_THE_LOOP:
+            return server.tokenizer.chat(messages, options or {})
+        return await asyncio.to_thread(server.tokenizer.chat, messages, options or {})
+    except ChatTemplateError as error:
+        raise bad_request(str(error), "messages") from error
+
+
+def check_characters(server: Server, text: str) -> None:
+    """Refuse a text that has more tokens than the context even if each were the longest there is."""
+    limit = server.engine.context_length * server.tokenizer.longest_token
+    if len(text) > limit:
+        raise bad_request(
+            f"the text has {len(text)} characters: more than the model's context of "
+            f"{server.engine.context_length} tokens can hold"
+        )
+
+
+def check_model(server: Server, name: str | None) -> None:
+    """Raise ApiError 404 for another model's name."""
+    if name is not None and name != server.settings.served_name:
+        raise ApiError(404, f"the model {name!r} is not here: GET /v1/models lists what is", param="model")
+
+
+def sampling(
+    server: Server,
+    fields: SamplingFields,
+    prompt: Sequence[int],
+    max_tokens: int | None,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> Sampling:
+    """Return how to continue one prompt: what the request says, else what the model's authors advise."""
+    said = {name: getattr(fields, name) for name in ("temperature", "top_p", "top_k", "min_p")} | dict(more)
+    values: dict[str, Any] = {
+        "stop_ids": server.tokenizer.stop_ids,
+        **server.defaults,
+        **{name: value for name, value in said.items() if value is not None},
+    }
+    values["top_k"] = max(0, values.get("top_k", 0))  # both -1 and 0 mean all
+    return Sampling(max_tokens=room(server, prompt, max_tokens), **values)
+
+
+def room(server: Server, prompt: Sequence[int], max_tokens: int | None) -> int:
+    """Return how many tokens may be generated; raise ApiError 400 with the counts if there is no room."""
+    context = server.engine.context_length
+    if not prompt:
+        raise bad_request("the prompt is empty", "prompt")
+    beyond = max((token for token in prompt), default=0)
+    if beyond >= server.tokenizer.vocabulary_size:
+        raise bad_request(f"token {beyond} is not among the model's {server.tokenizer.vocabulary_size}", "prompt")
+    wanted = 1 if max_tokens is None else max_tokens
+    if len(prompt) + wanted > context:
+        raise bad_request(
+            f"the prompt has {len(prompt)} tokens and {wanted} are to be generated, {len(prompt) + wanted} in all: "
+            f"the model's context length is {context} tokens",
+            "max_tokens" if len(prompt) < context else "prompt",
+        )
+    return context - len(prompt) if max_tokens is None else max_tokens
+
+
+def openai_jobs(
+    server: Server, body: OpenAIFields, prompts: Sequence[Sequence[int]], max_tokens: int | None
+) -> list[Job]:
+    """Return the jobs of a completion: `n` for each prompt; raise ApiError for what cannot be done."""
+    check_model(server, body.model)
+    check_stream_options(body)
+    n = body.n or 1
+    more: dict[str, Any] = {
+        "presence_penalty": body.presence_penalty,
+        "frequency_penalty": body.frequency_penalty,
+        "repetition_penalty": body.repetition_penalty,
+        "logit_bias": _biases(server, body.logit_bias or {}),
+        "logprobs": body.top_logprobs_wanted,
+        "schema": _schema(server, body.response_format),
+        "stop_ids": frozenset() if body.ignore_eos else None,
+    }
+    jobs = []
+    for place, prompt in enumerate(prompts):
+        for copy in range(n):
+            seed = None if body.seed is None else body.seed + copy
+            how = sampling(server, body, prompt, max_tokens, {**more, "seed": seed})
+            jobs.append(Job(place * n + copy, tuple(prompt), how, body.stops, copy))
+    return jobs
+
+
+def check_stream_options(body: OpenAIFields) -> None:
+    """Refuse options of a stream where none is asked for."""
+    if body.stream_options is not None and not body.stream:
+        raise bad_request("stream_options: only with stream set to true", "stream_options")
+
+
+def _biases(server: Server, given: Mapping[str, float]) -> dict[int, float]:
+    biases = {int(token): bias for token, bias in given.items() if token.isascii() and token.isdigit()}
+    if len(biases) < len(given) or any(token >= server.tokenizer.vocabulary_size for token in biases):
+        raise bad_request("logit_bias: its keys are the model's token ids", "logit_bias")
+    return biases
+
+
+def _schema(server: Server, response_format: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if response_format is None or response_format == PLAIN:
+        return None
+    kind = response_format.get("type")
+    if "response_format" not in server.engine.features:
+        raise bad_request(f"response_format: this engine cannot do {kind!r}, only 'text'", "response_format")
+    described = response_format.get("json_schema")
+    if kind == "json_object" or (kind == "json_schema" and isinstance(described, dict) and "schema" in described):
+        return response_format
+    raise bad_request("response_format: text, json_object, or json_schema with its schema", "response_format")

@@ -1,0 +1,83 @@
+"""The same text from both engines, streamed or whole, alone or in a crowd."""
+
+import asyncio
+
+import httpx
+import pytest
+
+PROMPTS = ["The quick", "你好，世界", "😀😃", "def main():", "x" * 40, "Emoji: 🇨🇳", " lead", "\n\n"]
+
+
+def whole(running, **body):
+    response = running.post("/v1/completions", {"max_tokens": 60, **body})
+    return [choice["text"] for choice in response.json()["choices"]]
+
+
+def streamed(running, **body):
+    texts = {}
+    for event in running.events("/v1/completions", {"max_tokens": 60, "stream": True, **body}):
+        for choice in event["choices"]:
+            texts[choice["index"]] = texts.get(choice["index"], "") + choice["text"]
+    return [texts[index] for index in sorted(texts)]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_greedy_text_is_the_same_from_both_engines(both, prompt):
+    continuous, generate = both
+    assert whole(continuous, prompt=prompt, temperature=0) == whole(generate, prompt=prompt, temperature=0)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"temperature": 1, "seed": 11},
+        {"temperature": 1.5, "seed": 11, "top_p": 0.8, "top_k": 50, "n": 2},
+        {"temperature": 0, "presence_penalty": 1.5, "frequency_penalty": 0.7},
+        {"temperature": 0, "repetition_penalty": 1.4, "logit_bias": {"17": 4}},
+    ],
+)
+def test_seeds_penalties_and_biases_do_the_same_in_both_engines(both, wanted):
+    continuous, generate = both
+    assert whole(continuous, prompt="The quick", **wanted) == whole(generate, prompt="The quick", **wanted)
+
+
+def test_log_probabilities_are_the_same_from_both_engines(both):
+    body = {"prompt": "The", "max_tokens": 8, "temperature": 0, "logprobs": 3}
+    first, second = (running.post("/v1/completions", body).json()["choices"][0]["logprobs"] for running in both)
+    assert first["tokens"] == second["tokens"]
+    assert first["token_logprobs"] == pytest.approx(second["token_logprobs"], abs=1e-3)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_stream_has_the_text_of_the_answer(tiny_server, prompt):
+    body = {"prompt": prompt, "temperature": 0, "stop": ["th", "怎"]}
+    assert streamed(tiny_server, **body) == whole(tiny_server, **body)
+
+
+def test_a_seeded_stream_has_the_text_of_the_seeded_answer(tiny_server):
+    body = {"prompt": "a", "seed": 4, "n": 3}
+    texts = whole(tiny_server, **body)
+    assert streamed(tiny_server, **body) == texts
+    assert len(set(texts)) == 3
+
+
+def test_a_crowd_gets_what_each_would_get_alone(both):
+    continuous, _ = both
+    bodies = [
+        {"prompt": f"{prompt} {place}", "temperature": 0, "max_tokens": 40, "stop": ["qu"]}
+        for place, prompt in enumerate(PROMPTS * 4)
+    ]
+    alone = [whole(continuous, **body)[0] for body in bodies]
+
+    async def crowd():
+        async with httpx.AsyncClient(base_url=continuous.url, timeout=60) as client:
+            posts = [client.post("/v1/completions", json=body) for body in bodies]
+            return [response.json()["choices"][0]["text"] for response in await asyncio.gather(*posts)]
+
+    assert asyncio.run(crowd()) == alone
+
+
+def test_the_usage_counts_each_prompt_once_and_each_answer(tiny_server):
+    body = {"prompt": [[5, 6], [5, 6]], "n": 2, "max_tokens": 3, "ignore_eos": True}
+    usage = tiny_server.post("/v1/completions", body).json()["usage"]
+    assert usage == {"prompt_tokens": 4, "completion_tokens": 12, "total_tokens": 16}

@@ -1,0 +1,221 @@
+"""Clients that go away, clients that are too many, and an engine that dies."""
+
+import asyncio
+import threading
+
+import httpx
+import pytest
+from conftest import wait_for
+from llmserving.engines.base import EngineDeadError, Sampling
+from llmserving.engines.echo import EchoEngine
+from llmserving.server import assemble
+from llmserving.settings import from_mapping
+from llmserving.tokenizer import ByteTokenizer
+
+LONG = {"prompt": "a", "max_tokens": 500, "ignore_eos": True, "temperature": 0}
+
+
+async def hang_up(client, body, after):
+    """Read some lines of a stream, then close the connection."""
+    async with client.stream("POST", "/v1/completions", json={**body, "stream": True}) as response:
+        assert response.status_code == 200
+        lines = 0
+        async for _ in response.aiter_lines():
+            lines += 1
+            if lines > after:
+                return
+
+
+def test_64_clients_that_go_away_in_mid_stream_free_every_slot(tiny_server):
+    async def scenario():
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(base_url=tiny_server.url, timeout=120, limits=limits) as client:
+            await asyncio.gather(*(hang_up(client, LONG, after=place % 7) for place in range(64)))
+
+    asyncio.run(scenario())
+    tiny_server.wait_until_idle()
+    assert tiny_server.post("/inference", {"input": "still there?", "max_tokens": 2}).status_code == 200
+
+
+def test_a_client_that_goes_away_without_a_stream_frees_its_slot(tiny_server):
+    def impatient():
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{tiny_server.url}/v1/completions", json={**LONG, "n": 32}, timeout=0.3)
+
+    impatient()
+    tiny_server.wait_until_idle()
+    generated = tiny_server.server.metrics.registry.get_sample_value("serving_generation_tokens_total")
+    assert generated < 32 * 500
+
+
+def test_a_sequence_cancelled_before_its_first_token_frees_its_place(base, serve):
+    running = serve(model_dir=base, engine="continuous")
+    engine = running.server.engine
+
+    async def scenario():
+        for _ in range(200):
+            tokens = engine.submit([5, 6, 7], Sampling(max_tokens=400, temperature=0))
+            first = asyncio.create_task(anext(tokens))
+            await asyncio.sleep(0)
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            await tokens.aclose()
+
+    asyncio.run(scenario())
+    running.wait_until_idle()
+    assert engine._manager.output_router.result_handlers == {}
+
+
+class Held(EchoEngine):
+    """An engine whose sequences wait until they are let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.go = threading.Event()
+
+    async def submit(self, prompt, sampling):
+        while not self.go.is_set():  # noqa: ASYNC110 - another thread sets it
+            await asyncio.sleep(0.005)
+        async for token in super().submit(prompt, sampling):
+            yield token
+
+
+@pytest.fixture
+def held(serve):
+    settings = from_mapping({"engine": "echo", "max_running": 2, "max_waiting": 2})
+    running = serve(assemble(settings, ByteTokenizer(), Held()))
+    yield running
+    running.server.engine.go.set()
+
+
+def test_one_request_too_many_gets_json_and_a_time_to_come_back(held):
+    async def scenario():
+        async with httpx.AsyncClient(base_url=held.url, timeout=60) as client:
+            posts = [asyncio.create_task(client.post("/inference", json={"input": "a"})) for _ in range(7)]
+            done, _ = await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
+            while len(done) < 3:
+                done, _ = await asyncio.wait(posts, timeout=0.05)
+            assert (await client.get("/health")).status_code == 200
+            held.server.engine.go.set()
+            return await asyncio.gather(*posts)
+
+    responses = asyncio.run(scenario())
+    refused = [response for response in responses if response.status_code == 429]
+    assert sorted(response.status_code for response in responses) == [200] * 4 + [429] * 3
+    assert all(int(response.headers["retry-after"]) > 0 for response in refused)
+    assert all(response.json()["error"]["type"] == "RateLimitError" for response in refused)
+
+
+def test_the_choices_of_one_request_count_one_by_one(held):
+    held.server.engine.go.set()
+    assert held.post("/v1/completions", {"prompt": "a", "n": 4}).status_code == 200
+    refused = held.post("/v1/completions", {"prompt": "a", "n": 5})
+    assert refused.status_code == 400
+    assert "at most 4" in refused.json()["error"]["message"]
+
+
+def test_a_server_that_shuts_down_takes_no_more(held):
+    held.server.admission.draining = True
+    response = held.post("/inference", {"input": "a"})
+    assert (response.status_code, response.json()["error"]["code"]) == (503, 503)
+    assert "retry-after" in response.headers
+    assert held.client.get("/ready").status_code == 503
+    assert held.client.get("/health").status_code == 200
+
+
+def kill_worker(engine):
+    """Make the worker's next step fail, as a fault of the device would."""
+
+    def fail(*_):
+        raise RuntimeError("the device is gone")
+
+    engine._manager.batch_processor.model_runner.compute_batch = fail
+
+
+def test_a_dead_worker_is_seen_by_everybody(base, serve):
+    running = serve(model_dir=base, engine="continuous")
+    engine = running.server.engine
+    engine.check_health()
+    assert running.client.get("/ready").status_code == 200
+    kill_worker(engine)
+    assert running.post("/v1/completions", LONG).status_code == 503
+    with pytest.raises(EngineDeadError, match="the device is gone"):
+        engine.check_health()
+    assert running.client.get("/ready").status_code == 503
+    assert running.client.get("/health").status_code == 200
+    assert running.post("/v1/completions", LONG).status_code == 503
+
+
+def test_a_worker_that_dies_ends_the_streams_that_are_running(base, serve):
+    running = serve(model_dir=base, engine="continuous")
+    with running.client.stream("POST", "/v1/completions", json={**LONG, "stream": True}) as response:
+        lines = response.iter_lines()
+        next(lines)
+        kill_worker(running.server.engine)
+        rest = [line for line in lines if line.startswith("data: ")]
+    assert '"code":503' in rest[-2]
+    assert rest[-1] == "data: [DONE]"
+
+
+def test_one_bad_sequence_of_generate_fails_alone(base, serve):
+    running = serve(model_dir=base, engine="generate")
+    engine = running.server.engine
+    real, engine._model.generate = engine._model.generate, lambda *_, **__: 1 / 0
+    assert running.post("/inference", {"input": "a"}).status_code == 500
+    engine._model.generate = real
+    assert running.post("/inference", {"input": "a", "max_tokens": 2}).status_code == 200
+    engine.check_health()
+
+
+def test_more_sequences_than_the_cache_holds_wait_and_are_all_answered(base, serve):
+    running = serve(model_dir=base, engine="continuous", kv_cache_tokens=512)
+
+    async def scenario():
+        async with httpx.AsyncClient(base_url=running.url, timeout=120) as client:
+            bodies = [{**LONG, "prompt": f"{place}", "max_tokens": 300} for place in range(8)]
+            posts = [client.post("/v1/completions", json=body) for body in bodies]
+            return await asyncio.gather(*posts)
+
+    responses = asyncio.run(scenario())
+    assert [response.json()["usage"]["completion_tokens"] for response in responses] == [300] * 8
+    running.server.engine.check_health()
+
+
+def test_the_longest_possible_request_leaves_the_worker_alive(base, serve):
+    running = serve(model_dir=base, engine="continuous", kv_cache_tokens=64)
+    length = running.client.get("/v1/models").json()["data"][0]["max_model_len"]
+    body = {"prompt": [5] * (length - 1), "max_tokens": 1, "ignore_eos": True}
+    assert running.post("/v1/completions", body).status_code == 200
+    assert running.post("/v1/completions", {**body, "max_tokens": 2}).status_code == 400
+    running.server.engine.check_health()
+
+
+def test_a_body_that_grows_too_large_on_its_way_is_refused(echo):
+    def chunks():
+        for _ in range(10):
+            yield b" " * 2**20
+
+    headers = {"Content-Type": "application/json"}
+    assert echo.client.post("/v1/completions", content=chunks(), headers=headers).status_code == 413
+
+
+def test_metrics_tell_of_requests_tokens_and_times(echo):
+    echo.post("/inference", {"input": "abc"})
+    echo.client.get("/made/up/path")
+    text = echo.client.get("/metrics").text
+    assert 'serving_requests_total{route="/inference",status="200"}' in text
+    assert 'serving_requests_total{route="none",status="404"}' in text
+    assert "made" not in text
+    for name in ("prompt_tokens_total", "generation_tokens_total", "time_to_first_token_seconds_bucket"):
+        assert f"serving_{name}" in text
+    for name in ("inter_token_seconds_count", "sequences_running", "sequences_waiting", "cache_usage_ratio"):
+        assert f"serving_{name}" in text
+
+
+def test_the_slots_are_shown_while_they_are_taken(held):
+    thread = threading.Thread(target=held.post, args=("/inference", {"input": "a"}))
+    thread.start()
+    wait_for(lambda: held.server.admission.inside == 1, "the request is inside")
+    held.server.engine.go.set()
+    thread.join(30)
+    held.wait_until_idle()

@@ -1,0 +1,74 @@
+"""Run nginx with the project's templates, as rayproxy would, but with routes that never change."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TEMPLATES = Path(__file__).resolve().parents[1] / "nginx"
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+STARTUP = 20.0  # seconds
+
+
+@contextmanager
+def proxy(folder: Path, listen: str, routes: Mapping[str, int]) -> Iterator[str]:
+    """Route `/apis/rayservice/NAME/` to a port of the loopback for each name; yield the proxy's address."""
+    _configure(folder, listen, routes)
+    command = [str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
+    with (folder / "error.log").open("w") as log:
+        process = subprocess.Popen(command, stderr=log)
+    try:
+        _wait(f"http://{listen}/-/healthz", process)
+        yield f"http://{listen}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _configure(folder: Path, listen: str, routes: Mapping[str, int]) -> None:
+    settings = {
+        "listen": listen,
+        "run_dir": folder,
+        "user": "root" if os.getuid() == 0 else "",  # another could not write below `folder`
+        "workers": 1,
+        "worker_connections": 512,
+        "worker_shutdown_timeout": 5,
+        "read_timeout": 2000,
+        "max_body": "10m",
+        "access_log": False,
+        "map_size": 2048,
+    }
+    templates = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=False)
+
+    def write(name: str, template: str, **values: object) -> None:
+        (folder / name).write_text(templates.get_template(template).render(values))
+
+    write("nginx.conf", "nginx.conf.j2", **settings)
+    write("unrouted.conf", "unrouted.conf.j2", unrouted=[])
+    write("revision.conf", "revision.conf.j2", run_dir=folder, revision="fixed")
+    for name, port in routes.items():
+        write(f"ray-{name}.conf", "ray-location.prefix.conf.j2", Name=name, ClusterIP="127.0.0.1", Port=port)
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + STARTUP
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except urllib.error.URLError as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"nginx does not answer: {error}") from error
+            time.sleep(0.05)
