@@ -37,6 +37,16 @@ inference-zip: ## build/inference-HASH.zip: the working_dir of a RayService
 demo-clean: ## remove what the demo made: its model, state and zips
 	rm -rf .run build/inference-*.zip
 
+.PHONY: install-e2e test-e2e screenshot
+install-e2e: install-test
+	@.ci/install debian dockerd=docker.io debootstrap=debootstrap chromium=chromium chromedriver=chromium-driver jq=jq
+
+test-e2e: install-e2e ## the images in containers, and the page in Chromium (starts a Docker engine where none runs)
+	@tests/support/with-engine.sh $(PY) -m pytest tests/e2e
+
+screenshot: install-e2e ## docs/screenshot.png, from the page's test
+	@RAYPROXY_TEST_PICTURE=$(CURDIR)/docs/screenshot.png $(PY) -m pytest tests/e2e/test_page.py
+
 test-fast: install-test ## without the API server, within a minute
 	@$(PY) -m pytest -n 2 -m "not apiserver"
 
