@@ -20,8 +20,9 @@ from tests.support.waiting import until
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ANSWER = "你好! I am a stand-in for a model, and this is my stream."
 CALM = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=900,640",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--force-device-scale-factor=1.5",
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1000,900",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--force-device-scale-factor=1.5",
 )  # fmt: skip
 pytestmark = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")),
