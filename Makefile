@@ -39,7 +39,7 @@ demo-clean: ## remove what the demo made: its model, state and zips
 
 .PHONY: install-e2e test-e2e screenshot
 install-e2e: install-test
-	@.ci/install debian dockerd=docker.io debootstrap=debootstrap chromium=chromium chromedriver=chromium-driver jq=jq
+	@.ci/install debian dockerd=docker.io debootstrap=debootstrap chromium=chromium chromedriver=chromium-driver jq=jq promtool=prometheus
 
 test-e2e: install-e2e ## the images in containers, and the page in Chromium (starts a Docker engine where none runs)
 	@tests/support/with-engine.sh $(PY) -m pytest tests/e2e
