@@ -62,7 +62,7 @@ async def _load(url: str, arguments: argparse.Namespace, watch: Watch) -> Counte
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=httpx.Limits(max_connections=None)) as client:
 
         async def one(number: int) -> None:
-            chance = random.Random(arguments.seed + number)  # noqa: S311 - not a secret
+            chance = random.Random(arguments.seed + number)
             while time.monotonic() < end:
                 kind = chance.choice(KINDS)
                 counts[await _outcome(kind, client, chance)] += 1
