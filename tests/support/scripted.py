@@ -60,7 +60,8 @@ class ScriptedApi:
         self._context = self.tls and _context(self.tls)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     @property
     def url(self) -> str:
@@ -101,6 +102,8 @@ class ScriptedApi:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        _shut(self._listener)  # wakes accept(), which close() alone does not
+        self._acceptor.join(10)
         self._listener.close()
         self.cut()
 
