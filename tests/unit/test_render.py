@@ -70,8 +70,7 @@ def test_an_operators_template_is_filled_and_brings_the_redirect():
     )
     assert render_route(ROUTE, mine).text == (
         "location /x/default-chat/ { proxy_pass http://[fd00::1]:8000; }\n"
-        "location = /apis/rayservice/chat {\n    error_page 308 /-/redirected;\n"
-        "    return 308 chat/$is_args$args;\n}\n"
+        "location = /apis/rayservice/chat {\n    return 308 chat/$is_args$args;\n}\n"
     )
 
 
