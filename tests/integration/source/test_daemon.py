@@ -120,27 +120,40 @@ def test_a_daemon_that_starts_before_an_api_server_which_refuses_serves_its_last
     assert len([name for name in twenty.files() if name.startswith("ray-")]) == len(NAMES)
 
 
+POISON = """
+import rayproxy.cluster, rayproxy.events
+real_read, real_body = rayproxy.cluster.read_rayservice, rayproxy.events.Event.body
+def read(obj):
+    if obj["metadata"]["name"] == "poison-reflector":
+        raise RuntimeError("a defect")
+    return real_read(obj)
+def body(event, now):
+    if event.name == "poison.events":
+        raise RuntimeError("a defect")
+    return real_body(event, now)
+rayproxy.cluster.read_rayservice = read
+rayproxy.events.Event.body = body
+"""
+
+
 @pytest.mark.fault(59)
-def test_a_thread_that_dies_of_a_defect_ends_the_daemon(daemon: Daemon, api: ScriptedApi, upstream: Upstream):
+@pytest.mark.parametrize(
+    ("poison", "thread"), [("poison-reflector", "reflector-rayservices"), ("poison.events", "events")]
+)
+def test_a_thread_that_dies_of_a_defect_ends_the_daemon(
+    daemon: Daemon, api: ScriptedApi, upstream: Upstream, poison: str, thread: str
+):
     broken = daemon.folder / "broken"
     broken.mkdir()
-    (broken / "sitecustomize.py").write_text(
-        "import rayproxy.cluster as cluster\n"
-        "real = cluster.read_rayservice\n"
-        "def read(obj):\n"
-        "    if obj['metadata']['name'] == 'poison':\n"
-        "        raise RuntimeError('a defect')\n"
-        "    return real(obj)\n"
-        "cluster.read_rayservice = read\n"
-    )
-    daemon.environment["PYTHONPATH"] = os.pathsep.join([str(broken), str(ROOT)])
+    (broken / "sitecustomize.py").write_text(POISON)
+    daemon.environment |= {"PYTHONPATH": os.pathsep.join([str(broken), str(ROOT)]), "RAYPROXY_EVENTS": "true"}
     add(api, "chat", upstream.port)
     daemon.start()
     daemon.until_state("chat", "accepted")
     until("watched", lambda: PATH in {seen.path for seen in api.watch_requests})
-    api.put(PATH, rayservice("poison"))
+    api.put(PATH, rayservice(poison))
     assert daemon.process
     until("the daemon has ended", lambda: daemon.process.poll() is not None)
     assert daemon.process.returncode == 1
     assert "a thread died" in daemon.tail()
-    assert "reflector-rayservices" in daemon.tail()
+    assert thread in daemon.tail()
