@@ -52,7 +52,7 @@ def _arguments() -> argparse.Namespace:
 
 def _start(stack: ExitStack, arguments: argparse.Namespace, folder: Path, scratch: Path) -> list[ways.Way]:
     processes.adopt_orphans()
-    started = stack.enter_context(ways.ray_serve(folder, scratch / "ray"))
+    started: list[ways.Way] = [*stack.enter_context(ways.ray_serve(folder, scratch / "ray"))]
     started += stack.enter_context(ways.engine_alone(folder))
     for batching in (False, True):
         log = scratch / f"transformers-{batching}.log"

@@ -26,7 +26,7 @@ from bench.serving.watch import Watch
 
 CHAT, QUESTION = "/v1/chat/completions", "/embeddings/QuestionAnswer"
 DRAIN = 60.0  # seconds for the last answers to end
-MESSAGES = [{"role": "user", "content": "我的孩子数学不太行，怎么办怎么办"}]
+MESSAGES = [{"role": "user", "content": "我的孩子数学不太行 怎么办怎么办"}]
 LONG = [{"role": "user", "content": "word " * 20000}]
 BUSY = {429, 503}  # what a full server may say at any time
 
@@ -62,7 +62,7 @@ async def _load(url: str, arguments: argparse.Namespace, watch: Watch) -> Counte
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=httpx.Limits(max_connections=None)) as client:
 
         async def one(number: int) -> None:
-            chance = random.Random(arguments.seed + number)  # noqa: S311 - not a secret
+            chance = random.Random(arguments.seed + number)
             while time.monotonic() < end:
                 kind = chance.choice(KINDS)
                 counts[await _outcome(kind, client, chance)] += 1

@@ -41,12 +41,12 @@ class Way(Protocol):
 class Http:
     """A server with OpenAI's chat route."""
 
-    def __init__(self, name: str, url: str, model: str) -> None:
-        self.name, self._url, self._model = name, url, model
+    def __init__(self, name: str, address: str, model: str) -> None:
+        self.name, self.address, self._model = name, address, model
 
     def measure(self, clients: int, each: int, tokens: int) -> dict[str, float]:
         """Ask over HTTP."""
-        return asyncio.run(load.measure(self._url, self._model, clients, each, tokens)).as_dict()
+        return asyncio.run(load.measure(self.address + CHAT, self._model, clients, each, tokens)).as_dict()
 
 
 class Engine:
@@ -66,7 +66,7 @@ class Engine:
 
 
 @contextmanager
-def ray_serve(model: Path, state: Path) -> Iterator[list[Way]]:
+def ray_serve(model: Path, state: Path) -> Iterator[list[Http]]:
     """Run this project's server and the original's way on one Ray node, each behind nginx."""
     environment = {
         **ONE_THREAD,
@@ -86,8 +86,8 @@ def ray_serve(model: Path, state: Path) -> Iterator[list[Way]]:
         with proxy(state, f"{LOOPBACK}:{listen}", {"model": port}) as address:
             prefix = f"{address}/apis/rayservice/model"
             yield [
-                Http("serving (nginx, Ray Serve)", f"{prefix}/{OURS}{CHAT}", "bench"),
-                Http("generate in a thread (nginx, Ray Serve)", f"{prefix}/{ORIGINAL}{CHAT}", "bench"),
+                Http("serving (nginx, Ray Serve)", f"{prefix}/{OURS}", "bench"),
+                Http("generate in a thread (nginx, Ray Serve)", f"{prefix}/{ORIGINAL}", "bench"),
             ]
     finally:
         node.stop()
@@ -162,7 +162,7 @@ def vllm(python: Path, model: Path, log: Path) -> Iterator[list[Way]]:
 
 @contextmanager
 def _server(command: list[str], log: Path, address: str) -> Iterator[str]:
-    """Run a server until the end; yield the address of its chat route once it is healthy."""
+    """Run a server until the end; yield its address once it is healthy."""
     extra = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
     with log.open("w") as output, ExitStack() as stack:
         process = subprocess.Popen(command, env=_environment(extra), stdout=output, stderr=output)
@@ -175,7 +175,7 @@ def _server(command: list[str], log: Path, address: str) -> Iterator[str]:
             return _answers(f"{address}/health")
 
         _wait_until(command[0], healthy)
-        yield address + CHAT
+        yield address
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
