@@ -79,13 +79,14 @@ class App:
         threads += self.source.loops if isinstance(self.source, ClusterSource) else []
         for name, body in threads:
             threading.Thread(target=self._guard, args=(name, body), name=name, daemon=True).start()
-        with self._watched_files(), _handlers(self.signals):
-            self._guard("loop", self.loop.run)
-        admin.server_close()
-        if isinstance(self.source, ClusterSource):
-            self.source.stop()
-        if isinstance(self.nginx, ManagedNginx):
-            self.nginx.stop(STOP_GRACE)
+        with _handlers(self.signals):  # to the end: a second SIGTERM must not leave a managed nginx behind
+            with self._watched_files():
+                self._guard("loop", self.loop.run)
+            admin.server_close()
+            if isinstance(self.source, ClusterSource):
+                self.source.stop()
+            if isinstance(self.nginx, ManagedNginx):
+                self.nginx.stop(STOP_GRACE)
         return 1 if self.failed else 0
 
     def healthy(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The commands: run, render, check, routes and init."""
+"""The commands: run, render, check, routes, init, serve and unserve."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rayproxy.check import run_checks
 from rayproxy.model import Pending, Rejection, Snapshot
 from rayproxy.rayservice import decide
 from rayproxy.render import File, render
+from rayproxy.serve.command import Serve, Unserve
 from rayproxy.settings import Settings
 from rayproxy.template_choice import TemplateChoice
 
@@ -136,10 +137,12 @@ class _Nobody:
         pass
 
 
-COMMANDS: dict[str, type[Run | Render | Check | Routes | Init]] = {
+COMMANDS: dict[str, type[Run | Render | Check | Routes | Init | Serve | Unserve]] = {
     "run": Run,
     "render": Render,
     "check": Check,
     "routes": Routes,
     "init": Init,
+    "serve": Serve,
+    "unserve": Unserve,
 }

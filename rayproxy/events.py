@@ -35,11 +35,12 @@ class Event:
 
     def body(self, now: str) -> dict[str, object]:
         """Return the object to POST; `now` is RFC 3339."""
+        stem = self.name[:180].rstrip("-.")
         digest = hashlib.sha256(f"{self.uid}\0{self.type}\0{self.reason}\0{self.message}".encode()).hexdigest()
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{self.name[:180]}.rayproxy-{digest[:16]}", "namespace": self.namespace},
+            "metadata": {"name": f"{stem}.rayproxy-{digest[:16]}", "namespace": self.namespace},
             "involvedObject": {
                 "apiVersion": "ray.io/v1", "kind": "RayService",
                 "namespace": self.namespace, "name": self.name, "uid": self.uid,
@@ -64,7 +65,8 @@ def about(status: Status, *, too_long: bool = False) -> Event | None:
             f"/apis/rayservice/{status.name}/ goes to {status.backend}",
         )
     elif status.state == PENDING and too_long:
-        kind, reason, message = "Warning", "RoutePending", f"pending since {status.since}: {status.message}"
+        # without the time since when: replicas differ by a second, and would write it twice
+        kind, reason, message = "Warning", "RoutePending", f"pending for too long: {status.message}"
     elif status.state == PENDING:
         return None
     else:

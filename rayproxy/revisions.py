@@ -10,6 +10,7 @@ SHA256SUMS` tells a person the same. Nothing is ever written in place: a full di
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -50,6 +51,7 @@ class Revisions:
         self.folder = root / "revisions"
         self.link = root / "current"
         self._revision_conf = revision_conf
+        self._unsynced: list[Path] = []
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".tmp-*"):  # of a daemon that was killed while writing
             shutil.rmtree(leftover, ignore_errors=True)
@@ -102,19 +104,14 @@ class Revisions:
         try:
             staged.mkdir()
             texts = {REVISION_CONF: self._revision_conf(name), SUMS: listing}
-            for file_name, file in files.items():
-                if base is None or base.sums.get(file_name) != file.digest or not _linked(base, file_name, staged):
-                    texts[file_name] = file.text
+            texts |= {file_name: files[file_name].text for file_name in _not_linked(sums, base, staged)}
             for file_name, text in texts.items():
                 (staged / file_name).write_text(text)
-            for file_name in texts:  # all are written by now: the first sync pays for most of the others
-                _sync(staged / file_name)
-            _sync(staged)
             staged.rename(path)
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
             raise
-        _sync(self.folder)
+        self._unsynced += [path, *(path / file_name for file_name in texts)]
         return Revision(name, path, sums)
 
     def activate(self, revision: Revision) -> None:
@@ -123,20 +120,38 @@ class Revisions:
         staged.unlink(missing_ok=True)
         staged.symlink_to(Path("revisions") / revision.name)
         staged.rename(self.link)
+
+    def settle(self) -> None:
+        """Let what was written reach the disk; raise OSError.
+
+        Not needed before: after a power cut a torn tree is known by its hash, and the one before it is used.
+        """
+        unsynced, self._unsynced = self._unsynced, []
+        for path in unsynced:
+            if path.exists():  # a refused candidate is gone
+                _sync(path)
+        _sync(self.folder)
         _sync(self.root)
 
     def discard(self, revision: Revision) -> None:
         """Remove a candidate that was refused; never the current one."""
         current = self.current()
         if current is None or current.name != revision.name:
-            shutil.rmtree(revision.path, ignore_errors=True)
+            self._remove(revision)
 
     def prune(self) -> None:
         """Remove all but the newest few revisions, and never the current one or anything that is not ours."""
         current = self.current()
         for revision in self._newest_first()[KEEP:]:
             if current is None or revision.name != current.name:
-                shutil.rmtree(revision.path, ignore_errors=True)
+                self._remove(revision)
+
+    def _remove(self, revision: Revision) -> None:
+        """Take its name away first: a kill in the middle leaves a leftover, never half a revision."""
+        going = self.folder / f".tmp-old-{revision.name}"
+        with contextlib.suppress(OSError):
+            revision.path.rename(going)
+        shutil.rmtree(going, ignore_errors=True)
 
     def _newest_first(self) -> list[Revision]:
         def written(revision: Revision) -> int:
@@ -174,12 +189,25 @@ class Revisions:
         return name
 
 
-def _linked(base: Revision, name: str, folder: Path) -> bool:
+def _not_linked(sums: Mapping[str, str], base: Revision | None, folder: Path) -> list[str]:
+    """Link what `base` has already into the folder; return the names of the rest."""
+    if base is None:
+        return list(sums)
+    rest = []
+    source, target = os.open(base.path, os.O_RDONLY), os.open(folder, os.O_RDONLY)  # 5,000 paths need not be walked
     try:
-        os.link(base.path / name, folder / name)
-    except OSError:  # removed meanwhile, or a file system without hard links: it is written instead
-        return False
-    return True
+        for name, digest in sums.items():
+            if base.sums.get(name) != digest:
+                rest.append(name)
+                continue
+            try:
+                os.link(name, name, src_dir_fd=source, dst_dir_fd=target)
+            except OSError:  # removed meanwhile, or a file system without hard links: it is written instead
+                rest.append(name)
+    finally:
+        os.close(source)
+        os.close(target)
+    return rest
 
 
 def _digest(path: Path) -> str:

@@ -23,7 +23,7 @@ def install() -> str:
     return NAME
 
 
-def attend(  # noqa: PLR0913 - the signature that transformers calls
+def attend(  # noqa: PLR0913, PLR0917 - the signature that transformers calls
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
