@@ -63,6 +63,19 @@ def descendants(pid: int) -> list[int]:
     return children + [grandchild for child in children for grandchild in descendants(child)]
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process and its living descendants have used."""
+    return sum(map(_own_cpu_seconds, [pid, *descendants(pid)]))
+
+
+def _own_cpu_seconds(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
+
+
 def _children(pid: int) -> list[int]:
     try:
         return [
