@@ -41,7 +41,7 @@ demo-clean: ## remove what the demo made: its model, state and zips
 	rm -rf .run build/inference-*.zip
 
 test-fast: install-test ## without the API server, within a minute
-	@$(PY) -m pytest -n 2 -m "not apiserver"
+	@$(PY) -m pytest -n 2 -m "not apiserver and not slow"
 
 lint: install-test ## ruff, mypy, import-linter
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-logo
