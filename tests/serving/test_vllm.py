@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed: it needs an environment of its own")
 
+pytestmark = pytest.mark.timeout(900)  # vLLM takes its time to start, on a busy CPU minutes
 LONG = {"prompt": "a", "max_tokens": 400, "ignore_eos": True, "temperature": 0}
 
 
