@@ -1,12 +1,12 @@
 # Everything that a person or CI runs here. `make` alone lists it.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint format bench lock clean
+.PHONY: help run run-stand-in test test-fast lint format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: install-run install-test
+.PHONY: install-run install-test golden
 install-run:
 	@.ci/install debian nginx=nginx curl=curl
 	@.ci/install venv .venv requirements/proxy.lock requirements/test.lock
@@ -19,8 +19,11 @@ install-serving:
 	@.ci/install debian nginx=nginx
 	@.ci/install serving .venv-serving requirements/serving-test.lock
 
-run: install-run ## the main job on this machine: examples/, nginx, a stand-in model
+run: install-run install-serving ## the main job on this machine: a small model, Ray Serve, nginx, rayproxy
 	@$(PY) examples/run.py
+
+run-stand-in: install-run ## the same with a stand-in for the model: no torch, no Ray, there at once
+	@$(PY) examples/run.py --stand-in
 
 test: install-test test-serving ## every test (builds a Kubernetes API server once, about 5 minutes)
 	@$(PY) -m pytest -n 2
@@ -36,6 +39,16 @@ inference-zip: ## build/inference-HASH.zip: the working_dir of a RayService
 
 demo-clean: ## remove what the demo made: its model, state and zips
 	rm -rf .run build/inference-*.zip
+
+.PHONY: install-e2e test-e2e screenshot
+install-e2e: install-test
+	@.ci/install debian dockerd=docker.io debootstrap=debootstrap chromium=chromium chromedriver=chromium-driver jq=jq promtool=prometheus
+
+test-e2e: install-e2e ## the images in containers, and the page in Chromium (starts a Docker engine where none runs)
+	@tests/support/with-engine.sh $(PY) -m pytest tests/e2e
+
+screenshot: install-e2e ## docs/screenshot.png, from the page's test
+	@RAYPROXY_TEST_PICTURE=$(CURDIR)/docs/screenshot.png $(PY) -m pytest tests/e2e/test_page.py
 
 test-fast: install-test ## without the API server, within a minute
 	@$(PY) -m pytest -n 2 -m "not apiserver"
@@ -56,8 +69,12 @@ lock: install-test ## pin the newest versions that pyproject.toml allows
 	@.venv/bin/python -m pip install -q uv
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/proxy.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group test --group lint -o requirements/test.lock
+	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group build -o requirements/build.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving -o requirements/serving.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving-test -o requirements/serving-test.lock
+
+golden: install-test ## write the golden RayServices, and what the README shows of them, anew
+	@$(PY) tests/golden/update.py
 
 clean: ## remove what was built here (not the API server's cache)
 	rm -rf .venv .venv-serving .run build dist .pytest_cache .mypy_cache .ruff_cache

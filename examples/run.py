@@ -1,24 +1,25 @@
-"""The main job on this machine: a stand-in model, nginx, and rayproxy on the manifests of this folder.
+"""The main job on this machine, on loopback: a model behind Ray Serve, nginx in front, rayproxy between them.
 
-Ends with the documented calls and what they answered; then it goes on until Ctrl-C.
+Ends with the documented calls and what they answered, and goes on until Ctrl-C. `--stand-in` has a small
+server in the model's place, which is there at once.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
-HERE = Path(__file__).parent
-LISTEN = os.environ.get("RAYPROXY_LISTEN", "127.0.0.1:8080")
-ADMIN = os.environ.get("RAYPROXY_ADMIN_LISTEN", "127.0.0.1:9090")
-BACKEND = "127.0.0.1:8000"  # as manifests/qa-service-chatglm3.yaml says
-BASE = f"http://{LISTEN}/apis/rayservice/qa-service-chatglm3"
+HERE = Path(__file__).resolve().parent
+RUN = HERE.parent / ".run"
+SERVING = HERE.parent / ".venv-serving/bin/python"
 JSON = "Content-Type: application/json; charset=utf-8"
 QUESTION = """{
   "temperature": 0.95,
@@ -32,60 +33,106 @@ QUESTION = """{
   ],
   "incremental": false
 }"""
-CALLS = [
-    (f"{BASE}/inference", '{\n  "input": "你好",\n}'),
-    (f"{BASE}/embeddings/QuestionAnswer?stream=true", QUESTION),
-]
+CALLS = [("/inference", '{\n  "input": "你好",\n}'), ("/embeddings/QuestionAnswer?stream=true", QUESTION)]
 
 
 def main() -> int:
-    """Start both, show the documented calls, wait."""
-    environment = {
-        "RAYPROXY_SOURCE": "manifests",
-        "RAYPROXY_MANIFESTS": str(HERE / "manifests"),
-        "RAYPROXY_STATE_DIR": str(Path(".run/rayproxy").absolute()),
-        "RAYPROXY_LISTEN": LISTEN,
-        "RAYPROXY_ADMIN_LISTEN": ADMIN,
-        **os.environ,
-    }
-    processes = [
-        subprocess.Popen([sys.executable, str(HERE / "stand_in.py"), BACKEND], start_new_session=True),
-        subprocess.Popen([sys.executable, "-m", "rayproxy", "run"], env=environment, start_new_session=True),
-    ]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    """Start everything, show the documented calls, wait."""
+    arguments = _arguments()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(0))
+    started: list[subprocess.Popen[bytes]] = []
     try:
-        wait_ready(processes)
-        for url, body in CALLS:
-            show(url, body)
+        started.append(_model(arguments))
+        _wait(f"http://127.0.0.1:{arguments.model_port}/ready", 600, started)
+        started.append(_proxy(arguments))
+        _wait(f"http://{arguments.admin_listen}/readyz", 30, started)
+        base = f"http://{arguments.listen}/apis/rayservice/qa-service-chatglm3"
+        for path, body in CALLS:
+            _show(base + path, body)
         print("\nRunning. Ctrl-C ends it.", flush=True)
-        while all(process.poll() is None for process in processes):
+        while all(process.poll() is None for process in started):
             time.sleep(0.2)
         return 1
     except KeyboardInterrupt:
         return 0
     finally:
-        for process in reversed(processes):
+        for process in reversed(started):
             process.terminate()
-        for process in processes:
+        for process in started:
             process.wait()
 
 
-def wait_ready(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Wait until nginx answers for the route."""
-    deadline = time.monotonic() + 20
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--stand-in", action="store_true", help="no model: a server that only knows its lines")
+    parser.add_argument("--model-port", type=int, default=8000, help="where the model listens")
+    parser.add_argument("--listen", default=os.environ.get("RAYPROXY_LISTEN", "127.0.0.1:8080"))
+    parser.add_argument("--admin-listen", default=os.environ.get("RAYPROXY_ADMIN_LISTEN", "127.0.0.1:9090"))
+    parser.add_argument("--state-dir", type=Path, default=RUN / "rayproxy")
+    return parser.parse_args()
+
+
+def _model(arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
+    """Start what answers."""
+    if arguments.stand_in:
+        return _start([sys.executable, str(HERE / "stand_in.py"), f"127.0.0.1:{arguments.model_port}"])
+    prepared = subprocess.run([SERVING, HERE / "demo/prepare.py", "--cache", RUN / "model"], check=False)
+    if prepared.returncode != 0:
+        sys.exit("the demo's model could not be prepared: its words are above")
+    print("Starting Ray Serve (about 20 s) ...", flush=True)
+    model = ["--model", RUN / "model/base", "--adapter", RUN / "model/adapter"]
+    where = ["--port", arguments.model_port, "--state-dir", RUN / "ray"]
+    return _start([str(part) for part in (SERVING, HERE / "demo/serve.py", *model, *where)])
+
+
+def _proxy(arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
+    """Start rayproxy, and with it nginx, on the manifests of this folder."""
+    settings = {
+        "SOURCE": "manifests",
+        "MANIFESTS": str(_manifests(arguments)),
+        "STATE_DIR": str(arguments.state_dir.resolve()),
+        "LISTEN": arguments.listen,
+        "ADMIN_LISTEN": arguments.admin_listen,
+        "LOG_LEVEL": "warning",
+    }
+    environment = {f"RAYPROXY_{name}": value for name, value in settings.items()}
+    return _start([sys.executable, "-m", "rayproxy", "run"], environment)
+
+
+def _manifests(arguments: argparse.Namespace) -> Path:
+    """Return the folder of manifests, with the model's port in it where that is not the usual one."""
+    if arguments.model_port == 8000:
+        return HERE / "manifests"
+    copy = arguments.state_dir.resolve() / "manifests"
+    shutil.copytree(HERE / "manifests", copy, dirs_exist_ok=True)
+    for path in copy.glob("*.yaml"):
+        path.write_text(path.read_text().replace("port: 8000", f"port: {arguments.model_port}"))
+    return copy
+
+
+def _start(command: Sequence[str], environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, env={**os.environ, **(environment or {})}, start_new_session=True)
+
+
+def _wait(url: str, seconds: float, started: list[subprocess.Popen[bytes]]) -> None:
+    """Wait until something other than 503 comes back."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        for process in processes:
+        for process in started:
             if process.poll() is not None:
-                sys.exit(f"{' '.join(map(str, process.args))} ended: its words are above")  # type: ignore[arg-type]
+                sys.exit(f"{process.args} ended: its words are above")
         try:
-            with urllib.request.urlopen(f"http://{ADMIN}/readyz", timeout=1):
+            with urllib.request.urlopen(url, timeout=5):
                 return
-        except OSError:
+        except OSError as error:
+            if getattr(error, "code", 503) != 503:
+                return
             time.sleep(0.1)
-    sys.exit(f"http://{ADMIN}/readyz did not become ready within 20 s: the log above says why")
+    sys.exit(f"{url} gave nothing but 503 for {seconds:g} s: the log above says why")
 
 
-def show(url: str, body: str) -> None:
+def _show(url: str, body: str) -> None:
     """Print a call ready to paste, and what came back."""
     print(f"\n$ curl -N -X POST '{url}' \\\n    -H '{JSON}' \\\n    -d '{body}'", flush=True)
     subprocess.run(["curl", "-sSN", "-X", "POST", url, "-H", JSON, "-d", body], check=False)

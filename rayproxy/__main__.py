@@ -12,12 +12,14 @@ from rayproxy import commands
 from rayproxy.api import ApiError, CredentialsError
 from rayproxy.app import StartError
 from rayproxy.nginx import NginxError
+from rayproxy.reasons import reasons
+from rayproxy.serve.refusal import RefusedError
 from rayproxy.source import NotSyncedError, UnconfirmedError
 from rayproxy.templates import TemplateError
 
 _EXPECTED = (
     StartError, CredentialsError, ApiError, NginxError, NotSyncedError, UnconfirmedError, TemplateError, OSError,
-    commands.CommandError, SettingsError,
+    commands.CommandError, SettingsError, RefusedError,
 )  # fmt: skip
 
 
@@ -35,12 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return CliApp.run(command, cli_args=arguments[1:], cli_exit_on_error=True).main()
     except ValidationError as error:
-        for detail in error.errors():
-            name = "--" + str(detail["loc"][0]).replace("_", "-") if detail["loc"] else ""
-            print(
-                f"rayproxy {arguments[0]}: {name} {detail['msg'].removeprefix('Value error, ')}",
-                file=sys.stderr,
-            )
+        for reason in reasons(error):
+            print(f"rayproxy {arguments[0]}: {reason}", file=sys.stderr)
         return 2
     except _EXPECTED as error:
         print(f"rayproxy {arguments[0]}: {error}", file=sys.stderr)
@@ -54,7 +52,7 @@ def _help() -> str:
     return (
         "rayproxy keeps one nginx in front of every KubeRay RayService.\n\nusage: rayproxy COMMAND [options]\n\n"
         + "\n".join(lines)
-        + "\n\n`rayproxy COMMAND --help` lists the options; each is an environment variable RAYPROXY_... as well."
+        + "\n\n`rayproxy COMMAND --help` lists the options; those of the first five are variables RAYPROXY_... too."
     )
 
 

@@ -38,6 +38,7 @@ class _Search:
         self._test = test
         self._desired = desired
         self._tests_left = MAX_TESTS
+        self._tried_alone: set[str] = set()
         self.accepted = dict(start)
         self.refused: dict[str, str] = {}
 
@@ -48,13 +49,20 @@ class _Search:
         if len(wishes) == 1:
             self.refused[wishes[0]] = str(error)
             return
-        if error.file in wishes and (own_fault := self._refusal([error.file])):
+        if error.file in wishes and (own_fault := self._own_fault(error.file)):
             self.refused[error.file] = str(own_fault)
             self.settle([name for name in wishes if name != error.file])
             return
         middle = len(wishes) // 2
         self.settle(wishes[:middle])
         self.settle(wishes[middle:])
+
+    def _own_fault(self, blamed: str) -> ConfigRefusedError | None:
+        """Try the blamed file alone, once: of two that collide nginx blames the same one in every half."""
+        if blamed in self._tried_alone:
+            return None
+        self._tried_alone.add(blamed)
+        return self._refusal([blamed])
 
     def _try(self, wishes: list[str]) -> ConfigRefusedError | None:
         """Accept the wishes if they pass together with all accepted before, else return why not."""

@@ -7,10 +7,11 @@ token by the wall clock, not after a 401, and not at all when the file is away f
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -21,9 +22,6 @@ import urllib3
 from kubernetes import client
 from kubernetes.config import ConfigException, incluster_config, kube_config
 
-CONNECT_TIMEOUT = 5.0  # s
-READ_TIMEOUT = 30.0  # s of silence within an answer
-DEADLINE = 60.0  # s for a whole answer that is not a watch
 IN_CLUSTER_REFRESH = 60.0  # s; kubelet rotates a projected token long before it expires
 KUBECONFIG_REFRESH = 600.0  # s; a login program may be slow
 JSON = "application/json"
@@ -39,6 +37,15 @@ _KEEPALIVE = [
 ]
 
 
+@dataclass(frozen=True)
+class Deadlines:
+    """Say how long to wait, in seconds: for a connection, through silence, and for a whole answer (not a watch)."""
+
+    connect: float = 5.0
+    silence: float = 30.0
+    whole: float = 60.0
+
+
 class ApiError(Exception):
     """Say what the API server answered instead of success; `status` is 0 where no answer came."""
 
@@ -46,6 +53,10 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+
+
+class GarbledError(ApiError):
+    """Say that an answer came and cannot be understood: what it said is lost."""
 
 
 class CredentialsError(Exception):
@@ -63,34 +74,38 @@ class Login:
 
 
 def in_cluster() -> Login:
-    """Read the pod's service account."""
+    """Read the pod's service account; raise CredentialsError."""
     configuration = client.Configuration()
     try:
         incluster_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-    except ConfigException as error:
+        return _login(configuration)
+    except (ConfigException, OSError, ValueError) as error:
         raise CredentialsError(f"not inside a pod with a service account token: {error}") from error
-    return _login(configuration)
 
 
 def from_kubeconfig(path: str | None, context: str | None) -> Login:
-    """Read a kubeconfig (default: KUBECONFIG, then ~/.kube/config) and its context."""
+    """Read a kubeconfig (default: KUBECONFIG, then ~/.kube/config) and its context; raise CredentialsError."""
     configuration = client.Configuration()
     try:
         kube_config.load_kube_config(path, context, configuration, persist_config=False)  # type: ignore[no-untyped-call]
-    except ConfigException as error:
+        return _login(configuration)
+    except Exception as error:  # a file that is being written raises whatever the parsers and login programs do
         where = path or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
         raise CredentialsError(
             f"the kubeconfig {where} cannot be used: {error}. Set KUBECONFIG, or use --source manifests"
         ) from error
-    return _login(configuration)
 
 
 def _login(configuration: client.Configuration) -> Login:
-    token = configuration.get_api_key_with_prefix("BearerToken") or ""
+    authorization = (configuration.get_api_key_with_prefix("BearerToken") or "").strip()
+    if not re.fullmatch(r"[\x20-\x7e]*", authorization):
+        raise CredentialsError("the token holds a character that no HTTP header may have")
+    if authorization.lower() == "bearer":  # the token file held nothing but space
+        authorization = ""
     files = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
     ca, certificate, key = (Path(file).read_bytes() if file else b"" for file in files)
     tls = (ca, certificate, key, bool(configuration.verify_ssl), configuration.tls_server_name or "")
-    return Login(configuration.host.rstrip("/"), token.strip(), tls, configuration)
+    return Login(configuration.host.rstrip("/"), authorization, tls, configuration)
 
 
 @dataclass(frozen=True)
@@ -99,21 +114,30 @@ class _Request:
     target: str
     body: bytes | None = None
     content_type: str = ""
-    read_timeout: float = READ_TIMEOUT
+    silence: float | None = None  # s; where a watch differs from other requests
 
     def __str__(self) -> str:
         return f"{self.method} {self.target.partition('?')[0]}"
 
 
+@dataclass(frozen=True)
+class _Session:
+    """Hold a login and the connections that were made with it; replaced as one, since several threads use it."""
+
+    login: Login
+    pool: urllib3.PoolManager
+
+
 class ApiServer:
     """Send requests, with a login that is renewed in time, after a 401, and when the CA changes."""
 
-    def __init__(self, load: Callable[[], Login], refresh: float) -> None:
+    def __init__(self, load: Callable[[], Login], refresh: float, deadlines: Deadlines | None = None) -> None:
         self._load = load
         self._refresh = refresh
-        self._login = load()
+        self._deadlines = deadlines or Deadlines()
+        login = load()
+        self._session = _Session(login, _pool(login))
         self._loaded = time.monotonic()
-        self._pool = _pool(self._login)
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return a GET's JSON object; raise ApiError."""
@@ -130,14 +154,14 @@ class ApiServer:
         """Send a JSON body (POST, PATCH, PUT, DELETE) and return the JSON object that comes back; raise ApiError."""
         return self._whole(_Request(method, _target(path, query), json.dumps(body).encode(), content_type))
 
-    def watch(self, path: str, query: Mapping[str, str], silence: float) -> Iterator[dict[str, Any]]:
+    def watch(self, path: str, query: Mapping[str, str], silence: float) -> Generator[dict[str, Any], None, None]:
         """Open a watch and return its events; both raise ApiError, the events after `silence` s without a byte."""
-        request = _Request("GET", _target(path, query), read_timeout=silence)
+        request = _Request("GET", _target(path, query), silence=silence)
         return _events(request, self._send(request))
 
     def _whole(self, request: _Request) -> dict[str, Any]:
-        response = self._send(request)
-        return _json(request, _read(request, response, time.monotonic() + DEADLINE))
+        deadline = time.monotonic() + self._deadlines.whole
+        return _json(request, _read(request, self._send(request), deadline))
 
     def _send(self, request: _Request) -> urllib3.BaseHTTPResponse:
         self._renew(force=False)
@@ -147,41 +171,44 @@ class ApiServer:
             self._renew(force=True)
             response = self._attempt(request)
         if response.status >= HTTPStatus.BAD_REQUEST:
-            raise _error(request, response)
+            raise _error(request, response, time.monotonic() + self._deadlines.connect)
         return response
 
     def _attempt(self, request: _Request) -> urllib3.BaseHTTPResponse:
+        session, silence = self._session, request.silence or self._deadlines.silence
+        login = session.login
         headers = {"Accept": "application/json", "User-Agent": "rayproxy"}
-        if self._login.authorization:
-            headers["Authorization"] = self._login.authorization
+        if login.authorization:
+            headers["Authorization"] = login.authorization
         if request.content_type:
             headers["Content-Type"] = request.content_type
         try:
-            return self._pool.urlopen(
+            return session.pool.urlopen(
                 request.method,
-                self._login.host + request.target,
+                login.host + request.target,
                 body=request.body,
                 headers=headers,
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=request.read_timeout),
+                timeout=urllib3.Timeout(connect=self._deadlines.connect, read=silence),
                 retries=False,
                 redirect=False,
                 preload_content=False,
             )
-        except urllib3.exceptions.HTTPError as error:
-            raise ApiError(f"{request} at {self._login.host}: {_words(error)}") from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ApiError(f"{request} at {login.host}: {_words(error)}") from error
 
     def _renew(self, *, force: bool) -> None:
         """Read the login again when it is due; where that fails for a moment, the old one goes on."""
         if not force and time.monotonic() - self._loaded < self._refresh:
             return
         self._loaded = time.monotonic()
+        old = self._session
         try:
             login = self._load()
-        except (CredentialsError, OSError, ValueError):
+            pool = old.pool if login.tls == old.login.tls else _pool(login)
+        except CredentialsError:
             return
-        if login.tls != self._login.tls:
-            self._pool = _pool(login)
-        self._login = login
+        if login.authorization or not old.login.authorization:  # an empty token file is one that is being written
+            self._session = _Session(login, pool)
 
 
 def _target(path: str, query: Mapping[str, str] | None) -> str:
@@ -189,19 +216,33 @@ def _target(path: str, query: Mapping[str, str] | None) -> str:
 
 
 def _pool(login: Login) -> urllib3.PoolManager:
-    ca, _, _, verify, server_name = login.tls
-    context = ssl.create_default_context(cadata=ca.decode() or None)
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if login.configuration.cert_file:
-        context.load_cert_chain(login.configuration.cert_file, login.configuration.key_file)
+    *_, server_name = login.tls
+    try:
+        context = _tls_context(login)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise CredentialsError(f"the CA or client certificate for {login.host} cannot be used: {error}") from error
     options: dict[str, Any] = {"ssl_context": context, "socket_options": _KEEPALIVE, "maxsize": 4}
     if server_name:
         options |= {"server_hostname": server_name, "assert_hostname": server_name}
     if login.configuration.proxy:
         return urllib3.ProxyManager(login.configuration.proxy, **options)
     return urllib3.PoolManager(**options)
+
+
+def _tls_context(login: Login) -> ssl.SSLContext:
+    ca, _, _, verify, _ = login.tls
+    pem = ca.decode("ascii", "ignore")  # bundles have comments in any language
+    if ca and not pem:
+        raise ValueError("no certificate in it")
+    context = ssl.create_default_context(cadata=pem or None)
+    if not verify:
+        # The kubeconfig says so, once; urllib3 would say it with each request.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if login.configuration.cert_file:
+        context.load_cert_chain(login.configuration.cert_file, login.configuration.key_file)
+    return context
 
 
 def _read(request: _Request, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
@@ -213,14 +254,14 @@ def _read(request: _Request, response: urllib3.BaseHTTPResponse, deadline: float
             size += len(chunk)
             if time.monotonic() > deadline or size > MAX_BODY:
                 response.close()
-                raise ApiError(f"{request}: the answer did not end within {DEADLINE:g} s")
+                raise ApiError(f"{request}: the answer did not end in time; {size} bytes came")
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise ApiError(f"{request}: {_words(error)}") from error
     response.release_conn()
     return b"".join(chunks)
 
 
-def _events(request: _Request, response: urllib3.BaseHTTPResponse) -> Iterator[dict[str, Any]]:
+def _events(request: _Request, response: urllib3.BaseHTTPResponse) -> Generator[dict[str, Any], None, None]:
     rest = b""
     try:
         while chunk := response.read1(65536):
@@ -234,14 +275,14 @@ def _events(request: _Request, response: urllib3.BaseHTTPResponse) -> Iterator[d
         response.close()  # what is left in `rest` is half an event: the next watch delivers it whole
 
 
-def _error(request: _Request, response: urllib3.BaseHTTPResponse) -> ApiError:
+def _error(request: _Request, response: urllib3.BaseHTTPResponse, deadline: float) -> ApiError:
     try:
-        body = _read(request, response, time.monotonic() + CONNECT_TIMEOUT)
+        body = _read(request, response, deadline)
     except ApiError:
         body = b""
     try:
         message = str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):  # "404 page not found" is plain text
+    except (ValueError, KeyError, TypeError, RecursionError):  # "404 page not found" is plain text
         message = body[:200].decode(errors="replace").strip()
     try:
         retry_after = float(response.headers.get("Retry-After", ""))
@@ -253,10 +294,10 @@ def _error(request: _Request, response: urllib3.BaseHTTPResponse) -> ApiError:
 def _json(request: _Request, text: bytes) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
-        raise ApiError(f"{request}: the answer is not JSON: {text[:80]!r}") from error
+    except (ValueError, RecursionError) as error:
+        raise GarbledError(f"{request}: the answer is not JSON: {text[:80]!r}") from error
     if not isinstance(value, dict):
-        raise ApiError(f"{request}: the answer is not a JSON object: {text[:80]!r}")
+        raise GarbledError(f"{request}: the answer is not a JSON object: {text[:80]!r}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""The commands: run, render, check, routes and init."""
+"""The commands: run, render, check, routes, init, serve and unserve."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic_settings import SettingsConfigDict
 
 from rayproxy import app, parts, status
 from rayproxy.check import run_checks
 from rayproxy.model import Pending, Rejection, Snapshot
 from rayproxy.rayservice import decide
 from rayproxy.render import File, render
+from rayproxy.serve.command import Serve, Unserve
 from rayproxy.settings import Settings
 from rayproxy.template_choice import TemplateChoice
 
@@ -46,7 +47,9 @@ class Init(Settings):
 class Render(Settings):
     """Show what would be written; changes nothing."""
 
-    output: Path | None = Field(None, validation_alias=AliasChoices("o", "output"))
+    model_config = SettingsConfigDict(cli_shortcuts={"output": "o"})
+
+    output: Path | None = None
     """folder to write the files to (default: standard output)"""
     diff: bool = False
     """show the difference to the live revision; exit code 1 when there is one"""
@@ -103,7 +106,9 @@ class Check(Settings):
 class Routes(Settings):
     """List every RayService with its state, backend and reason, as the daemon last saw it."""
 
-    output: Literal["table", "json"] = Field("table", validation_alias=AliasChoices("o", "output"))
+    model_config = SettingsConfigDict(cli_shortcuts={"output": "o"})
+
+    output: Literal["table", "json"] = "table"
     """table or json"""
 
     def main(self) -> int:
@@ -136,10 +141,12 @@ class _Nobody:
         pass
 
 
-COMMANDS: dict[str, type[Run | Render | Check | Routes | Init]] = {
+COMMANDS: dict[str, type[Run | Render | Check | Routes | Init | Serve | Unserve]] = {
     "run": Run,
     "render": Render,
     "check": Check,
     "routes": Routes,
     "init": Init,
+    "serve": Serve,
+    "unserve": Unserve,
 }

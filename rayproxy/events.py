@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import queue
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,11 +34,12 @@ class Event:
 
     def body(self, now: str) -> dict[str, object]:
         """Return the object to POST; `now` is RFC 3339."""
+        stem = self.name[:180].rstrip("-.")
         digest = hashlib.sha256(f"{self.uid}\0{self.type}\0{self.reason}\0{self.message}".encode()).hexdigest()
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{self.name[:180]}.rayproxy-{digest[:16]}", "namespace": self.namespace},
+            "metadata": {"name": f"{stem}.rayproxy-{digest[:16]}", "namespace": self.namespace},
             "involvedObject": {
                 "apiVersion": "ray.io/v1", "kind": "RayService",
                 "namespace": self.namespace, "name": self.name, "uid": self.uid,
@@ -64,7 +64,8 @@ def about(status: Status, *, too_long: bool = False) -> Event | None:
             f"/apis/rayservice/{status.name}/ goes to {status.backend}",
         )
     elif status.state == PENDING and too_long:
-        kind, reason, message = "Warning", "RoutePending", f"pending since {status.since}: {status.message}"
+        # without the time since when: replicas differ by a second, and would write it twice
+        kind, reason, message = "Warning", "RoutePending", f"pending for too long: {status.message}"
     elif status.state == PENDING:
         return None
     else:
@@ -73,13 +74,12 @@ def about(status: Status, *, too_long: bool = False) -> Event | None:
 
 
 class Recorder:
-    """Write Events from a thread of its own; a slow API server never holds a route up."""
+    """Write Events; `run` is for a thread of its own, so that a slow API server never holds a route up."""
 
     def __init__(self, api: ApiServer, failed: Callable[[str], None]) -> None:
         self._api = api
         self._failed = failed
         self._events: queue.Queue[Event] = queue.Queue(QUEUE)
-        threading.Thread(target=self._run, name="events", daemon=True).start()
 
     def record(self, event: Event) -> None:
         """Queue an Event; when thousands wait already, it is dropped and counted."""
@@ -90,7 +90,8 @@ class Recorder:
         except queue.Full:
             self._failed("too many Events are waiting")
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Write what is recorded, for ever."""
         while True:
             event = self._events.get()
             now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

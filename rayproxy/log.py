@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import queue
 import sys
 import threading
+from pathlib import Path
 from typing import Any, TextIO
 
 import structlog
@@ -50,9 +52,11 @@ class _Pipe:
 _pipe: _Pipe | None = None
 
 
-def configure(level: str, stream: TextIO = sys.stderr) -> None:
-    """Set up structlog for the process."""
+def configure(level: str) -> None:
+    """Set up structlog for the process, on its standard error output."""
     global _pipe  # noqa: PLW0603 - a process has one log
+    _open_closed()
+    stream = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process
     _pipe = pipe = _Pipe(stream)
     renderer: Any = structlog.dev.ConsoleRenderer() if stream.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -66,6 +70,16 @@ def configure(level: str, stream: TextIO = sys.stderr) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=lambda *_: pipe,
     )
+
+
+def _open_closed() -> None:
+    """Open what was closed of the three standard streams: else the next file would be nginx's standard error."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.set_inheritable(descriptor, True)  # noqa: FBT003 - as the system call has it
 
 
 def flush(seconds: float = 1.0) -> None:

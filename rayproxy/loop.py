@@ -7,13 +7,14 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from rayproxy.nginx import ManagedNginx, NginxError, StoppingError
+from rayproxy.nginx import ManagedNginx, NginxError, NotRunningError, StoppingError, UnprovenError
 from rayproxy.pace import Pace
 from rayproxy.procfs import Process
 from rayproxy.reconciler import Outcome, Reconciler
 
 TICK = 0.25  # s; how soon a dead nginx is seen
 RETRY_FIRST, RETRY_CAP = 1.0, 60.0  # s
+NGINX_CAP = 5.0  # s between attempts to start nginx or to give it workers: nobody is served meanwhile
 
 
 class Report(Protocol):
@@ -38,6 +39,29 @@ class Signals:
     resync: threading.Event
 
 
+@dataclass
+class Backoff:
+    """Hold when to try again; each failure doubles the wait, up to `cap` seconds."""
+
+    cap: float
+    at: float | None = None  # monotonic s; None where nothing has failed
+    wait: float = RETRY_FIRST
+
+    def failed(self) -> None:
+        """Note a failure."""
+        self.at = time.monotonic() + self.wait
+        self.wait = min(self.wait * 2, self.cap)
+
+    def worked(self) -> None:
+        """Note a success."""
+        self.at, self.wait = None, RETRY_FIRST
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether it is too early to try again."""
+        return self.at is not None and time.monotonic() < self.at
+
+
 class Loop:
     """Run cycles until stopped."""
 
@@ -50,8 +74,9 @@ class Loop:
         self._resync = resync
         self._resync_at = time.monotonic() + resync
         self._pace = Pace()
-        self._retry = RETRY_FIRST
-        self._retry_at: float | None = None
+        self._retry = Backoff(RETRY_CAP)
+        self._start = Backoff(NGINX_CAP)  # of its own: a source that has failed for long must not keep nginx down
+        self._heal = Backoff(NGINX_CAP)
         self._master: Process | None = None
         self._crowded = False
 
@@ -75,7 +100,7 @@ class Loop:
             return True
         now = time.monotonic()
         due = self._pace.due(now, crowded=self._crowded)
-        moments = (due, self._retry_at, self._resync_at, now if self._signals.resync.is_set() else None)
+        moments = (due, self._retry.at, self._resync_at, now if self._signals.resync.is_set() else None)
         return any(moment is not None and now >= moment for moment in moments)
 
     def _pause(self) -> float:
@@ -92,30 +117,35 @@ class Loop:
         first = self._pace.took()
         try:
             outcome = self._reconciler.run_once(resync=resync)
+            if outcome.reloaded:
+                self._pace.reloaded(time.monotonic())
+            now = time.monotonic()
+            self._report.done(outcome, now - started, None if first is None else now - first)
         except StoppingError:
             raise
         except Exception as error:  # noqa: BLE001 - the one place where a broken world is handled
             self._failed(error)
+            if resync:
+                self._resync_at = self._retry.at or self._resync_at  # what it should have mended is still there
             return
-        now = time.monotonic()
-        self._retry, self._retry_at = RETRY_FIRST, None
-        if outcome.reloaded:
-            self._pace.reloaded(now)
-        self._report.done(outcome, now - started, None if first is None else now - first)
+        self._retry.worked()
 
     def _failed(self, error: Exception) -> None:
-        self._report.failed(error)
-        self._retry_at = time.monotonic() + self._retry
-        self._retry = min(self._retry * 2, RETRY_CAP)
+        if self._start.at is None or not isinstance(error, NotRunningError):  # else it was said why it does not run
+            self._report.failed(error)
+        self._retry.failed()
+        if isinstance(error, UnprovenError):
+            self._pace.reloaded(time.monotonic())  # callers paid for it all the same
 
     def _look_at_nginx(self) -> bool:
         """Keep a managed nginx running; tell whether nginx is another one than before, or has lost its workers."""
-        waiting = self._retry_at is not None and time.monotonic() < self._retry_at
-        if isinstance(self._nginx, ManagedNginx) and not waiting:
+        if isinstance(self._nginx, ManagedNginx) and not self._start.waits:
             try:
                 self._nginx.ensure_running()
+                self._start.worked()
             except NginxError as error:
-                self._failed(error)
+                self._report.failed(error)
+                self._start.failed()
                 return False
         master = self._nginx.master()
         workers = self._nginx.workers(master) if master else {}
@@ -123,5 +153,12 @@ class Loop:
         self._report.nginx(len(workers) - draining, draining)
         self._crowded = draining > 2 * self._reconciler.rules.nginx.workers
         changed, self._master = master != self._master, master
-        workerless = master is not None and draining == len(workers)
-        return master is not None and (changed or (workerless and not waiting))
+        return master is not None and (changed or self._must_heal(workerless=draining == len(workers)))
+
+    def _must_heal(self, *, workerless: bool) -> bool:
+        if not workerless:
+            self._heal.worked()
+        elif not self._heal.waits:
+            self._heal.failed()
+            return True
+        return False

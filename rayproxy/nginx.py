@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import re
 import signal
 import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rayproxy import procfs
 from rayproxy.procfs import Process
 
-POLL = 0.005  # s, between two looks for the proof
+POLL = 0.005  # s, between two looks for something that is about to happen
+PROOF_POLL = 0.02  # s; the new workers need the processor more than we do
 NO_WORKER_PATIENCE = 0.5  # s without a serving worker; a reload never needs so long between old and new
+ORPHANS_PATIENCE = 1.0  # s for workers without a master to close their sockets
 REFUSED_PATIENCE = 5.0  # s; a master that cannot bind tries 5 times in 2.5 s before it gives up
 MASTER_TITLE = b"nginx: master process "
-DRAINING_TITLE = b"nginx: worker process is shutting down"
+WORKER_TITLE = b"nginx: worker process"
+DRAINING_TITLE = WORKER_TITLE + b" is shutting down"
 
 _BLAMED_FILE = re.compile(r"in (?:\S*/)?(ray-[a-z0-9-]+\.conf):[0-9]+")
 _PREFIX = re.compile(r".*?\[emerg\] (?:[0-9]+#[0-9]+: )?")
@@ -150,7 +153,7 @@ class Nginx:
             now = time.monotonic()
             with_worker = now if serving else with_worker
             self._give_up(master, revision, now - started, now - with_worker, new=bool(serving - old.keys()))
-            if self._stop.wait(POLL):
+            if self._stop.wait(PROOF_POLL):
                 raise StoppingError
 
     def _give_up(self, master: Process, revision: str, waited: float, workerless: float, *, new: bool) -> None:
@@ -170,23 +173,14 @@ class Nginx:
             )
 
     def _signal(self, master: Process, number: signal.Signals) -> None:
-        """Signal the master through a pidfd, so that a pid that was reused meanwhile is never hit."""
         try:
-            descriptor = os.pidfd_open(master.pid)
-        except ProcessLookupError:
-            raise NotRunningError(f"the nginx master {master.pid} is gone") from None
-        try:
-            if self._as_master(master.pid) != master:
-                raise NotRunningError(f"process {master.pid} is no longer the nginx master")
-            signal.pidfd_send_signal(descriptor, number)
+            procfs.send(master, number)
         except PermissionError as error:
             raise NginxError(
                 f"no permission to signal the nginx master {master.pid}: run both as the same user"
             ) from error
         except ProcessLookupError:
             raise NotRunningError(f"the nginx master {master.pid} is gone") from None
-        finally:
-            os.close(descriptor)
 
 
 class ManagedNginx(Nginx):
@@ -199,10 +193,8 @@ class ManagedNginx(Nginx):
         self._reap()
         if self.master():
             return False
-        for stale in (
-            "revision.sock",
-            "nginx.pid",
-        ):  # of a master that was killed; nginx would not start over them
+        self._end_orphans()
+        for stale in ("revision.sock", "nginx.pid"):  # of a master that was killed; nginx would not start over them
             (self.run_dir / stale).unlink(missing_ok=True)
         self._child = self._spawn("-c", str(self.conf), "-g", "daemon off;")
         deadline = time.monotonic() + self.timeout
@@ -219,17 +211,48 @@ class ManagedNginx(Nginx):
 
     def stop(self, grace: float) -> None:
         """Let streams end for `grace` seconds, then end nginx."""
+        self._reap()
+        master = self.master()
+        ending = [master] if master else self._orphans()
+        if self._child and (child := procfs.identify(self._child.pid)):  # it may be no master yet
+            ending.append(child)
         for number in (signal.SIGQUIT, signal.SIGTERM):
+            self._send(ending, number)
+            self._wait(grace, lambda: not any(procfs.identify(process.pid) == process for process in ending))
+
+    def _orphans(self) -> list[Process]:
+        """Return workers whose master was killed: they serve on, and hold the port that a new one needs."""
+        return [
+            process
+            for process in procfs.holders(self.run_dir / "revision.sock")
+            if procfs.title(process.pid).startswith(WORKER_TITLE)
+            and not procfs.title(procfs.parent(process.pid)).startswith(MASTER_TITLE)
+        ]
+
+    def _end_orphans(self) -> None:
+        """Let orphans close their sockets, and finish their streams as in a reload."""
+        orphans = self._orphans()
+        self._send(orphans, signal.SIGQUIT)
+        self._wait(
+            ORPHANS_PATIENCE,
+            lambda: (
+                not any(
+                    procfs.identify(orphan.pid) == orphan and not procfs.title(orphan.pid).startswith(DRAINING_TITLE)
+                    for orphan in orphans
+                )
+            ),
+        )
+
+    def _send(self, processes: list[Process], number: signal.Signals) -> None:
+        for process in processes:
+            with contextlib.suppress(OSError):
+                procfs.send(process, number)
+
+    def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + seconds
+        while not done() and time.monotonic() < deadline:
             self._reap()
-            master = self.master()
-            if master is None:
-                return
-            with contextlib.suppress(NginxError):
-                self._signal(master, number)
-            deadline = time.monotonic() + grace
-            while procfs.identify(master.pid) == master and time.monotonic() < deadline:
-                self._reap()
-                time.sleep(POLL)
+            time.sleep(POLL)
 
     def _reap(self) -> None:
         if self._child:

@@ -6,12 +6,14 @@ become equal values, so a heartbeat wakes nobody and an annotation of a megabyte
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from rayproxy.model import Key, Owner, Port, RayService, Service
 
 INCREMENTAL = "NewClusterWithIncrementalUpgrade"
 SERVE_LABEL = "ray.io/serve"
+MAX_INT = 2**63
 
 
 class UnreadableError(ValueError):
@@ -74,9 +76,19 @@ def _dig(obj: object, *path: str) -> Any:  # noqa: ANN401 - objects hold anythin
 def _text(obj: object, *path: str) -> str:
     value = _dig(obj, *path)
     # A manifest's unquoted timestamp is a datetime in YAML; every other non-string is as good as missing.
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat())
+    if isinstance(value, dt.datetime):
+        return _instant(value)
     return value if isinstance(value, str) else ""
+
+
+def _instant(value: dt.datetime) -> str:
+    """Return the time as the API server writes it, since times are compared as texts."""
+    try:
+        return (
+            (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        )
+    except OverflowError:  # in the year 1, or 9999
+        return ""
 
 
 def _port(port: object) -> Port:
@@ -84,7 +96,10 @@ def _port(port: object) -> Port:
 
 
 def _hashable(value: object) -> object:
-    return value if isinstance(value, int | str | float | None) else str(type(value))
+    """Return a value that can be compared and shown: NaN equals nothing, and an int of 5,000 digits has no text."""
+    if value is None or (isinstance(value, int) and abs(value) < MAX_INT):
+        return value
+    return value[:80] if isinstance(value, str) else type(value).__name__
 
 
 def _controller(references: object) -> Owner | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +38,48 @@ def comm(pid: int) -> bytes:
 
 def children(pid: int) -> list[Process]:
     """Return the children that are alive."""
-    pids = _read(pid, f"task/{pid}/children").split()
-    return [child for text in pids if (child := identify(int(text)))]
+    listing = Path(f"/proc/{pid}/task/{pid}/children")
+    if listing.exists():
+        found = [int(text) for text in _read(pid, f"task/{pid}/children").split()]
+    else:  # a sandboxed kernel without that file
+        found = [other for other in pids() if parent(other) == pid]
+    return [child for number in found if (child := identify(number))]
+
+
+def parent(pid: int) -> int:
+    """Return the parent's pid, or 0."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[1]) if len(fields) > 1 else 0
+
+
+def holders(unix_socket: Path) -> list[Process]:
+    """Return the processes that have the socket bound to this path open, as far as this user may look."""
+    try:
+        rows = [row.split(maxsplit=7) for row in Path("/proc/net/unix").read_bytes().splitlines()]
+    except OSError:
+        return []
+    path = os.fsencode(unix_socket)
+    links = {f"socket:[{row[6].decode()}]" for row in rows if len(row) == 8 and row[7] == path}  # noqa: PLR2004 - columns
+    found = [identify(pid) for pid in pids() if links & _open_files(pid)] if links else []
+    return [process for process in found if process]
+
+
+def send(process: Process, number: signal.Signals) -> None:
+    """Signal through a pidfd, so that a pid that was reused meanwhile is never hit; raise OSError."""
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        if identify(process.pid) != process:
+            raise ProcessLookupError(errno.ESRCH, "gone")
+        signal.pidfd_send_signal(descriptor, number)
+    finally:
+        os.close(descriptor)
+
+
+def _open_files(pid: int) -> set[str]:
+    try:
+        return {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    except OSError:
+        return set()
 
 
 def pids() -> Iterator[int]:

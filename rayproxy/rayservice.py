@@ -35,6 +35,7 @@ DNS_1035_LABEL = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 # RFC 1123 label: what a namespace may be.
 DNS_1123_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 MAX_PORT = 65535
+MAX_MESSAGE = 800  # characters; values out of objects stand in messages, and the API holds names of a megabyte
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,9 @@ def _decide(rs: RayService, services: _Services, policy: Policy, owner_of_name: 
             )
         return Route(rs.key, rs.uid, _backend(_serve_service(rs, services, policy), policy.allowed))
     except _NotYet as not_yet:
-        return Pending(rs.key, rs.uid, str(not_yet))
+        return Pending(rs.key, rs.uid, str(not_yet)[:MAX_MESSAGE])
     except _Refused as refused:
-        return Rejection(rs.key, rs.uid, refused.reason, str(refused))
+        return Rejection(rs.key, rs.uid, refused.reason, str(refused)[:MAX_MESSAGE])
 
 
 def _check_names(key: Key) -> None:
@@ -202,6 +203,8 @@ def _address(service: Service) -> Address:
     plain = getattr(address, "ipv4_mapped", None) or address
     kinds = ("link_local", "multicast", "unspecified", "reserved")
     kind = next((kind for kind in kinds if getattr(plain, f"is_{kind}")), None)
+    if plain.is_loopback:  # ::1 lies in a reserved block; like 127.0.0.1 it is for tests and for work on one machine
+        kind = None
     if kind or getattr(address, "scope_id", None):
         raise _Refused(
             "AddressForbidden",

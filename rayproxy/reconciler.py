@@ -63,21 +63,34 @@ class Reconciler:
         Raises whatever is wrong with the world (source, template, disk, nginx); what was served then still is.
         """
         current = self._current(resync=resync)
+        whole = current is None or current.whole
+        try:
+            desired, changes = self._planned(current)
+            candidate, desired = (
+                self._accept(desired, current, changes) if changes or not whole else (current, desired)
+            )
+        except Exception:
+            self._mend(current)  # whatever is unknown or cannot be written, what is live is served
+            raise
+        reloaded = candidate is not None and self._apply(candidate, current)
+        reloaded |= self._mend(candidate)
+        return Outcome(desired.decisions, desired.problems, candidate.name if candidate else "", changes, reloaded)
+
+    def _planned(self, current: Revision | None) -> tuple[Desired, Changes]:
         live = current.sums if current else {}
         desired = self._desire(self.source.snapshot(), current)
         changes = plan(live, _digests(desired))
         if vanishes_at_once(live, changes):
             desired = self._desire(self.source.confirm(), current)
             changes = plan(live, _digests(desired))
-        reloaded = False
-        if changes:
-            candidate, desired = self._accept(desired, current, changes)
-            reloaded = self._apply(candidate, current)
-            current = candidate
-        if current and self.nginx.served() != current.name:  # drift: restarted, signalled or edited by someone else
-            self.nginx.reload(current.name)
-            reloaded = True
-        return Outcome(desired.decisions, desired.problems, current.name if current else "", changes, reloaded)
+        return desired, changes
+
+    def _mend(self, current: Revision | None) -> bool:
+        """Reload where nginx serves something else than the live revision: restarted, or without a worker."""
+        if current is None or self.nginx.served() == current.name:
+            return False
+        self.nginx.reload(current.name)
+        return True
 
     def _current(self, *, resync: bool) -> Revision | None:
         """Read the live revision; at a resync every byte of it, and what nginx refused gets another chance."""
@@ -85,7 +98,7 @@ class Reconciler:
         if not resync:
             return current
         self._refused.clear()
-        return current if current and self.revisions.intact(current) else None
+        return current if current is None or self.revisions.intact(current) else self.revisions.salvage(current)
 
     def _desire(self, snapshot: Snapshot, current: Revision | None) -> Desired:
         template, problems = self.rules.template()
@@ -171,6 +184,7 @@ class Reconciler:
                 self.revisions.activate(previous)
                 self.nginx.reload(previous.name)
             raise
+        self.revisions.settle()
         self.revisions.prune()
         return True
 

@@ -7,28 +7,24 @@ list again after 410 (so that deletes in the gap are found), back off when a wat
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
-from rayproxy.api import ApiError, ApiServer
+from rayproxy.api import ApiError, ApiServer, GarbledError
 from rayproxy.model import Key
 from rayproxy.objects import UnreadableError, read_key
 
 PAGE = 500
-WATCH_SECONDS = (
-    240,
-    480,
-)  # the server ends a watch by itself after so long, at random so that replicas spread
-RELIST_SECONDS = (600, 900)  # a true list as a check on the watch
-SILENCE = 80.0  # s; bookmarks come about each minute, so longer silence is a dead connection
-YOUNG = 1.0  # s; a watch that ends sooner, and without an event, is a failure
-BACKOFF_FIRST, BACKOFF_CAP, BACKOFF_RESET = 0.8, 30.0, 120.0  # s, client-go's
-RETRY_AFTER_CAP = 300.0  # s; more is a mistake of whoever sent it
+PROBLEMS = 5  # that are told of one resource; more of them say nothing new
 GONE, NOT_FOUND, FORBIDDEN, UNAUTHORIZED, TOO_MANY = 410, 404, 403, 401, 429
+
+_VERSION = re.compile(r"[0-9]{1,20}")
 
 T = TypeVar("T")
 
@@ -53,6 +49,28 @@ class Resource(Generic[T]):
     read: Callable[[object], T]
 
 
+@dataclass(frozen=True)
+class Timing:
+    """Hold every number of seconds that a reflector goes by; where client-go has one, it is client-go's.
+
+    The server ends a watch after `watch` s, at random so that replicas spread; a true list comes every `relist` s as a
+    check on the watch. Bookmarks come about each minute, so `silence` s without a byte mean a dead connection. A
+    watch that ends before `young` s and told nothing new is a failure. The pause after a failure starts at
+    `backoff_first` and doubles up to `backoff_cap`, until `healthy` s went well; a server that asks for a longer one
+    gets it up to `retry_after_cap`. An older list than the last is disbelieved for `doubt` s.
+    """
+
+    watch: tuple[int, int] = (240, 480)
+    relist: tuple[float, float] = (600, 900)
+    silence: float = 80.0
+    young: float = 1.0
+    backoff_first: float = 0.8
+    backoff_cap: float = 30.0
+    healthy: float = 120.0
+    retry_after_cap: float = 300.0
+    doubt: float = 120.0
+
+
 class Observer(Protocol):
     """Be told what a reflector lives through."""
 
@@ -66,7 +84,7 @@ class Observer(Protocol):
         """Note that a relist found what the watch had not told."""
 
 
-class _ExpiredError(Exception):
+class _StaleError(ApiError):
     pass
 
 
@@ -79,31 +97,33 @@ class Reflector(Generic[T]):
         resource: Resource[T],
         wake: Callable[[], None],
         observer: Observer,
-        stop: threading.Event,
+        timing: Timing,
     ) -> None:
         self.resource = resource
         self.condition = Condition.UNSYNCED
-        self.problems: dict[str, str] = {}
+        self.problems: tuple[str, ...] = ()
         self._api = api
         self._wake = wake
         self._observer = observer
-        self._stop = stop
+        self._timing = timing
+        self._stop = threading.Event()
+        self._lock = threading.Lock()  # for what `refresh` writes from another thread: the next three
         self._items: dict[Key, T] | None = None
         self._version = ""
+        self._stale_since: float | None = None
         self._relist_at = 0.0
+        self._in_doubt = True  # after a failure: what a list finds then is no fault of the watch
         self._failures = 0
         self._paused = 0.0
-        self._listed_at = 0.0
-        self._lock = threading.Lock()
 
     def items(self) -> dict[Key, T] | None:
         """Return all that is known, or None before the first whole list."""
         with self._lock:
             return None if self._items is None else dict(self._items)
 
-    def relist_soon(self) -> None:
-        """Make the next turn a list: the watch was caught telling less than the truth."""
-        self._relist_at = 0.0
+    def stop(self) -> None:
+        """Let `run` end at its next turn."""
+        self._stop.set()
 
     def run(self) -> None:
         """List and watch until stopped; whatever the API server does, try again."""
@@ -112,150 +132,188 @@ class Reflector(Generic[T]):
                 if time.monotonic() >= self._relist_at:
                     self._list()
                 self._watch()
-            except _ExpiredError:
-                self._relist_at = 0.0
-                self._pause_if_listed_just_now()
             except ApiError as error:
                 self._failed(error)
 
-    def fetch(self) -> tuple[dict[Key, T], str]:
-        """List once, page by page, and return ({key: value}, resourceVersion); raise ApiError."""
+    def refresh(self) -> dict[Key, T]:
+        """List once, page by page, past the watch; keep and return what is there; raise ApiError."""
         for _ in range(3):
             try:
-                return self._pages()
+                return self._keep(*self._pages())
             except ApiError as error:
                 if error.status != GONE:  # a page's token expired: from the start, no half list
                     raise
-        return self._pages()
+        return self._keep(*self._pages())
 
-    def _pages(self) -> tuple[dict[Key, T], str]:
+    def _pages(self) -> tuple[dict[Key, T], tuple[str, ...], str]:
         items: dict[Key, T] = {}
-        problems: dict[str, str] = {}
+        problems: tuple[str, ...] = ()
         token = ""
         while True:
             query = {**self.resource.query, "limit": str(PAGE)} | ({"continue": token} if token else {})
             page = self._api.get(self.resource.path, query)
             metadata, objects = page.get("metadata"), page.get("items")
             if not isinstance(metadata, dict) or not isinstance(objects, list | None):
-                raise ApiError(f"GET {self.resource.path}: the answer is not a list")
-            for obj in objects or ():
-                self._read_into(items, problems, obj)
+                raise GarbledError(f"GET {self.resource.path}: the answer is not a list")
+            found, skipped = self._read(objects or ())
+            items |= found
+            problems = (problems + skipped)[:PROBLEMS]
             token = str(metadata.get("continue") or "")
             if not token:
-                self.problems = problems
-                return items, str(metadata.get("resourceVersion") or "")
+                return items, problems, str(metadata.get("resourceVersion") or "")
+
+    def _keep(self, items: dict[Key, T], problems: tuple[str, ...], version: str) -> dict[Key, T]:
+        with self._lock:
+            self._doubt(version)
+            before, self._items, self._version = self._items, items, version
+        if before != items or problems != self.problems:
+            self.problems = problems
+            self._wake()
+        self._observer.contact(self.resource.name)
+        self._become(Condition.SYNCED)
+        return dict(items)
+
+    def _doubt(self, version: str) -> None:
+        """Refuse a list from before what is known: a replica lags. One that persists is a restored etcd."""
+        if not (_number(version) and _number(version) < _number(self._version)):
+            self._stale_since = None
+            return
+        now = time.monotonic()
+        self._stale_since = self._stale_since or now
+        if now - self._stale_since < self._timing.doubt:
+            raise _StaleError(
+                f"GET {self.resource.path}: the list of resourceVersion {version} is older than {self._version}"
+            )
+        self._stale_since = None
 
     def _list(self) -> None:
-        items, version = self.fetch()
-        self._observer.contact(self.resource.name)
-        with self._lock:
-            before, self._items = self._items, items
-        self._version = version
-        self._listed_at = time.monotonic()
-        self._relist_at = self._listed_at + random.uniform(*RELIST_SECONDS)  # noqa: S311
-        self.condition = Condition.SYNCED
-        if before is None or before != items:
-            self._wake()
-        if before is not None and (found := len(before.items() ^ items.items())):
-            self._observer.repaired(self.resource.name, found)
+        before, checks_the_watch = self.items(), not self._in_doubt
+        items = self.refresh()
+        self._relist_at = time.monotonic() + random.uniform(*self._timing.relist)  # noqa: S311
+        if before is not None and checks_the_watch:
+            differ = {key for key, _ in before.items() ^ items.items()}
+            if differ:
+                self._observer.repaired(self.resource.name, len(differ))
 
     def _watch(self) -> None:
-        started = time.monotonic()
-        seconds = min(random.randint(*WATCH_SECONDS), max(1, int(self._relist_at - started)))  # noqa: S311
+        started, version = time.monotonic(), self._version
+        seconds = min(random.randint(*self._timing.watch), max(1, int(self._relist_at - started)))  # noqa: S311
         query = {
             **self.resource.query,
             "watch": "1",
             "allowWatchBookmarks": "true",
-            "resourceVersion": self._version,
+            "resourceVersion": version,
             "timeoutSeconds": str(seconds),
         }
-        events = 0
-        stream = self._connect(query)
-        self._observer.contact(self.resource.name)
-        self.condition = Condition.SYNCED
-        for event in stream:
-            events += 1
+        with closing(self._api.watch(self.resource.path, query, self._timing.silence)) as stream:
             self._observer.contact(self.resource.name)
-            self._take(event)
-            if self._stop.is_set() or time.monotonic() >= self._relist_at:
-                return
+            self._become(Condition.SYNCED)
+            self._in_doubt = False
+            for event in stream:
+                self._observer.contact(self.resource.name)
+                self._take(event)
+                if self._stop.is_set() or time.monotonic() >= self._relist_at:
+                    return
         self._observer.contact(self.resource.name)
-        if not events and time.monotonic() - started < YOUNG:
-            raise ApiError(f"GET {self.resource.path}: the watch ended at once")
-
-    def _connect(self, query: dict[str, str]) -> Iterator[dict[str, Any]]:
-        try:
-            return self._api.watch(self.resource.path, query, SILENCE)
-        except ApiError as error:
-            if error.status == GONE:
-                raise _ExpiredError from error
-            raise
+        if self._version == version and time.monotonic() - started < self._timing.young:
+            raise ApiError(f"GET {self.resource.path}: the watch ended at once and told nothing new")
 
     def _take(self, event: dict[str, Any]) -> None:
         kind, obj = event.get("type"), event.get("object")
-        if not isinstance(obj, dict):
-            return
         if kind == "ERROR":
-            code = obj.get("code")
-            if code == GONE:
-                raise _ExpiredError
-            raise ApiError(
-                f"GET {self.resource.path} (watch): {obj.get('message')}",
-                code if isinstance(code, int) else 500,
-            )
-        metadata = obj.get("metadata")
-        if isinstance(metadata, dict) and isinstance(metadata.get("resourceVersion"), str):
-            self._version = metadata["resourceVersion"]
-        if kind in ("ADDED", "MODIFIED", "DELETED") and self._apply(obj, deleted=kind == "DELETED"):
-            self._wake()
+            raise self._error(obj)
+        if kind == "BOOKMARK":
+            self._apply(obj, {}, deleted=False)
+        elif kind in ("ADDED", "MODIFIED", "DELETED"):
+            items, problems = self._read([obj])
+            if self._apply(obj, items, deleted=kind == "DELETED"):
+                self._wake()
+            if new := tuple(problem for problem in problems if problem not in self.problems):
+                self.problems = (self.problems + new)[-PROBLEMS:]
+                self._wake()
 
-    def _apply(self, obj: object, *, deleted: bool) -> bool:
-        """Take one object in; tell whether anything that matters changed."""
-        changed: dict[Key, T] = {}
-        self._read_into(changed, self.problems, obj)
+    def _error(self, status: object) -> ApiError:
+        code, message = (status.get("code"), status.get("message")) if isinstance(status, dict) else (None, status)
+        text = f"GET {self.resource.path} (watch): {message}"
+        return ApiError(text, code) if isinstance(code, int) and code else GarbledError(text)
+
+    def _apply(self, obj: object, items: dict[Key, T], *, deleted: bool) -> bool:
+        """Take what an event told; tell whether anything that matters changed."""
         with self._lock:
+            if not self._advance(obj):
+                return False
             assert self._items is not None
             if deleted:
-                return any(self._items.pop(key, None) is not None for key in changed)
-            different = any(self._items.get(key) != value for key, value in changed.items())
-            self._items.update(changed)
+                return any(self._items.pop(key, None) is not None for key in items)  # there is one at most
+            different = any(self._items.get(key) != value for key, value in items.items())
+            self._items.update(items)
             return different
 
-    def _read_into(self, items: dict[Key, T], problems: dict[str, str], obj: object) -> None:
-        try:
-            items[read_key(obj)] = self.resource.read(obj)
-        except UnreadableError as error:
-            problems[self.resource.name] = f"{self.resource.name}: an object was skipped: {error}"
+    def _advance(self, obj: object) -> bool:
+        """Note an event's resourceVersion; tell whether it is news, for a stream may repeat what a list has told."""
+        metadata = obj.get("metadata") if isinstance(obj, dict) else None
+        version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+        if not isinstance(version, str) or not version:
+            return True
+        if _number(version) and _number(version) <= _number(self._version):
+            return False
+        self._version = version
+        return True
+
+    def _read(self, objects: Iterable[object]) -> tuple[dict[Key, T], tuple[str, ...]]:
+        items: dict[Key, T] = {}
+        problems: dict[str, None] = {}
+        for obj in objects:
+            try:
+                items[read_key(obj)] = self.resource.read(obj)
+            except UnreadableError as error:
+                problems[f"{self.resource.name}: an object was skipped: {error}"] = None
+        return items, tuple(problems)[:PROBLEMS]
+
+    def _become(self, condition: Condition) -> None:
+        if condition != self.condition:
+            self.condition = condition
+            self._wake()
 
     def _failed(self, error: ApiError) -> None:
         """Remember why, decide whether to list again, and wait."""
-        before = self.condition
-        if error.status == NOT_FOUND:
-            self.condition = Condition.ABSENT
-        elif error.status in (FORBIDDEN, UNAUTHORIZED):
-            self.condition = Condition.FORBIDDEN
-        else:
-            self.condition = Condition.UNREACHABLE if self._items is not None else Condition.UNSYNCED
-        if error.status not in (0, TOO_MANY):  # no answer, or not now: the watch resumes where it was
+        self._in_doubt = True
+        # Where no answer came, or "not now", the watch resumes where it was. Else, and above all after 410, only a
+        # list shows what was deleted meanwhile.
+        lost = isinstance(error, GarbledError) or error.status not in (0, TOO_MANY)
+        if lost:
             self._relist_at = 0.0
         self._observer.failure(self.resource.name, _reason(error), str(error))
-        if self.condition != before:
-            self._wake()
+        self._become(self._condition_after(error))
         self._pause(error.retry_after)
 
-    def _pause_if_listed_just_now(self) -> None:
-        if time.monotonic() - self._listed_at < YOUNG:
-            self._pause(None)
+    def _condition_after(self, error: ApiError) -> Condition:
+        if error.status == NOT_FOUND:
+            return Condition.ABSENT
+        if error.status in (FORBIDDEN, UNAUTHORIZED):
+            return Condition.FORBIDDEN
+        if error.status == GONE:  # the server is well and forgets, as servers do
+            return self.condition
+        return Condition.UNSYNCED if self.items() is None else Condition.UNREACHABLE
 
     def _pause(self, retry_after: float | None) -> None:
-        now = time.monotonic()
-        self._failures = 1 if now - self._paused > BACKOFF_RESET else self._failures + 1
-        wait = BACKOFF_FIRST * 2 ** min(self._failures - 1, 10) * random.uniform(1, 2)  # noqa: S311
-        self._stop.wait(max(min(wait, BACKOFF_CAP), min(retry_after or 0.0, RETRY_AFTER_CAP)))
+        timing, now = self._timing, time.monotonic()
+        self._failures = 1 if now - self._paused > timing.healthy else self._failures + 1
+        wait = timing.backoff_first * 2 ** min(self._failures - 1, 10) * random.uniform(1, 2)  # noqa: S311
+        self._stop.wait(max(min(wait, timing.backoff_cap), min(retry_after or 0.0, timing.retry_after_cap)))
         self._paused = time.monotonic()
 
 
+def _number(version: str) -> int:
+    """Return a resourceVersion as a number that can be compared, 0 where it is none."""
+    return int(version) if _VERSION.fullmatch(version) else 0
+
+
 def _reason(error: ApiError) -> str:
+    if isinstance(error, GarbledError):
+        return "garbled"
+    if isinstance(error, _StaleError):
+        return "stale"
     reasons = {0: "unreachable", UNAUTHORIZED: "unauthorized", FORBIDDEN: "forbidden", NOT_FOUND: "not_found",
                GONE: "expired", TOO_MANY: "throttled"}  # fmt: skip
     return reasons.get(error.status, "server_error")

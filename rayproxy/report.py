@@ -35,6 +35,7 @@ class Reporter:
         self._record = record
         self._pending_warning = pending_warning
         self._statuses = status.read(status_file)
+        self._written = False
         self._warned: set[tuple[Key, str]] = set()
         self._problems: tuple[str, ...] = ()
         self._failure = ""
@@ -103,8 +104,9 @@ class Reporter:
     def _take(self, outcome: Outcome) -> None:
         found = status.statuses(outcome.decisions, self._statuses, _now())
         self._metrics.count(entry.state for entry in found.values())
-        if found == self._statuses and self._file.exists():
+        if found == self._statuses and self._written:
             return
+        self._written = False
         for key, entry in found.items():
             if entry != self._statuses.get(key):
                 self._announce(entry)
@@ -112,6 +114,7 @@ class Reporter:
             self._log.info("route gone", rayservice=str(key))
         self._statuses = found
         status.write(self._file, found)
+        self._written = True
 
     def _announce(self, entry: Status) -> None:
         if event := about(entry):
@@ -154,8 +157,9 @@ def event_failed(metrics: Metrics, message: str) -> None:
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}: is the disk full or read-only?"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}: is the disk full or read-only?"
     return str(error) or type(error).__name__
 
 

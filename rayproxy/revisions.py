@@ -10,6 +10,7 @@ SHA256SUMS` tells a person the same. Nothing is ever written in place: a full di
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -30,11 +31,12 @@ _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9][-A-Za-z0-9_.]*)")
 
 @dataclass(frozen=True)
 class Revision:
-    """Hold a tree's name, its folder and {file name: digest}."""
+    """Hold a tree's name, its folder and {file name: digest}; where it is not whole, of the files that are."""
 
     name: str
     path: Path
     sums: Mapping[str, str]
+    whole: bool = True
 
     @property
     def conf(self) -> Path:
@@ -50,6 +52,7 @@ class Revisions:
         self.folder = root / "revisions"
         self.link = root / "current"
         self._revision_conf = revision_conf
+        self._unsynced: list[Path] = []
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".tmp-*"):  # of a daemon that was killed while writing
             shutil.rmtree(leftover, ignore_errors=True)
@@ -70,9 +73,14 @@ class Revisions:
                 return False
             if (revision.path / REVISION_CONF).read_text() != self._revision_conf(revision.name):
                 return False
-            return all(_digest(revision.path / name) == digest for name, digest in revision.sums.items())
+            return all(_is(revision.path / name, digest) for name, digest in revision.sums.items())
         except (OSError, UnicodeDecodeError):
             return False
+
+    def salvage(self, revision: Revision) -> Revision:
+        """Return what is left of a revision that someone spoiled: the files that are what their digests say."""
+        left = {name: digest for name, digest in revision.sums.items() if _is(revision.path / name, digest)}
+        return Revision(revision.name, revision.path, left, whole=False)
 
     def files(self, revision: Revision, names: Iterable[str]) -> dict[str, File]:
         """Read files of a revision back; raise OSError."""
@@ -100,21 +108,16 @@ class Revisions:
             return Revision(name, path, sums)
         staged = self.folder / f".tmp-{os.getpid()}"
         try:
-            staged.mkdir()
+            staged.mkdir(parents=True)  # someone may have removed the folder
             texts = {REVISION_CONF: self._revision_conf(name), SUMS: listing}
-            for file_name, file in files.items():
-                if base is None or base.sums.get(file_name) != file.digest or not _linked(base, file_name, staged):
-                    texts[file_name] = file.text
+            texts |= {file_name: files[file_name].text for file_name in _not_linked(sums, base, staged)}
             for file_name, text in texts.items():
                 (staged / file_name).write_text(text)
-            for file_name in texts:  # all are written by now: the first sync pays for most of the others
-                _sync(staged / file_name)
-            _sync(staged)
             staged.rename(path)
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
             raise
-        _sync(self.folder)
+        self._unsynced += [path, *(path / file_name for file_name in texts)]
         return Revision(name, path, sums)
 
     def activate(self, revision: Revision) -> None:
@@ -123,20 +126,38 @@ class Revisions:
         staged.unlink(missing_ok=True)
         staged.symlink_to(Path("revisions") / revision.name)
         staged.rename(self.link)
+
+    def settle(self) -> None:
+        """Let what was written reach the disk; raise OSError.
+
+        Not needed before: after a power cut a torn tree is known by its hash, and the one before it is used.
+        """
+        unsynced, self._unsynced = self._unsynced, []
+        for path in unsynced:
+            if path.exists():  # a refused candidate is gone
+                _sync(path)
+        _sync(self.folder)
         _sync(self.root)
 
     def discard(self, revision: Revision) -> None:
         """Remove a candidate that was refused; never the current one."""
         current = self.current()
         if current is None or current.name != revision.name:
-            shutil.rmtree(revision.path, ignore_errors=True)
+            self._remove(revision)
 
     def prune(self) -> None:
         """Remove all but the newest few revisions, and never the current one or anything that is not ours."""
         current = self.current()
         for revision in self._newest_first()[KEEP:]:
             if current is None or revision.name != current.name:
-                shutil.rmtree(revision.path, ignore_errors=True)
+                self._remove(revision)
+
+    def _remove(self, revision: Revision) -> None:
+        """Take its name away first: a kill in the middle leaves a leftover, never half a revision."""
+        going = self.folder / f".tmp-old-{revision.name}"
+        with contextlib.suppress(OSError):
+            revision.path.rename(going)
+        shutil.rmtree(going, ignore_errors=True)
 
     def _newest_first(self) -> list[Revision]:
         def written(revision: Revision) -> int:
@@ -174,16 +195,32 @@ class Revisions:
         return name
 
 
-def _linked(base: Revision, name: str, folder: Path) -> bool:
+def _not_linked(sums: Mapping[str, str], base: Revision | None, folder: Path) -> list[str]:
+    """Link what `base` has already into the folder; return the names of the rest."""
+    if base is None:
+        return list(sums)
+    rest = []
+    source, target = os.open(base.path, os.O_RDONLY), os.open(folder, os.O_RDONLY)  # 5,000 paths need not be walked
     try:
-        os.link(base.path / name, folder / name)
-    except OSError:  # removed meanwhile, or a file system without hard links: it is written instead
+        for name, digest in sums.items():
+            if base.sums.get(name) != digest:
+                rest.append(name)
+                continue
+            try:
+                os.link(name, name, src_dir_fd=source, dst_dir_fd=target)
+            except OSError:  # removed meanwhile, or a file system without hard links: it is written instead
+                rest.append(name)
+    finally:
+        os.close(source)
+        os.close(target)
+    return rest
+
+
+def _is(path: Path, digest: str) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    except OSError:
         return False
-    return True
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 Check = Callable[[], str | None]  # returns what is wrong, or None
 
 
-class _Server(WSGIServer):
+class _Server(ThreadingMixIn, WSGIServer):  # a thread for each: a client that says nothing holds up no probe
     daemon_threads = True
     request_queue_size = 64
 
@@ -26,7 +27,7 @@ class _Server6(_Server):
 
 
 class _Quiet(WSGIRequestHandler):
-    timeout = 5  # s; a client that sends nothing does not block the next probe for longer
+    timeout = 5  # s for a client to send its request
 
     def log_message(self, *_: object) -> None:
         """Say nothing: probes come every few seconds."""

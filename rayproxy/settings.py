@@ -16,6 +16,7 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rayproxy.rayservice import DNS_1123_LABEL, Network
+from rayproxy.selector import parse_selector
 
 IN_CLUSTER = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 MAX_SOCKET_PATH = 107  # bytes, sun_path of unix(7)
@@ -141,6 +142,8 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         if self.source == "manifests" and self.manifests is None:
             raise ValueError("the manifests source needs a folder: set RAYPROXY_MANIFESTS or --manifests")
+        if self.source == "manifests":
+            parse_selector(self.label_selector)  # an API server knows more selectors, and checks them itself
         path = str(self.state_dir.absolute() / "run/revision.sock")
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise ValueError(

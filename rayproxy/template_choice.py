@@ -31,9 +31,10 @@ class TemplateChoice:
 
     def _verdict(self, template: LocationTemplate) -> TemplateError | None:
         if template not in self._verdicts:
-            self._verdicts = {template: None}  # one is enough: it is asked for again each cycle until it changes
+            error = None
             try:
-                self._check(template)
-            except TemplateError as error:
-                self._verdicts[template] = error
+                self._check(template)  # what else it raises says nothing about the template: it is asked again
+            except TemplateError as refused:
+                error = refused
+            self._verdicts = {template: error}  # one is enough: it is asked for again each cycle until it changes
         return self._verdicts[template]

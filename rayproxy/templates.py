@@ -55,15 +55,19 @@ class LocationTemplate:
         return self.name != "prefix"
 
     def render(self, values: dict[str, object]) -> str:
-        """Return the location's text for one route."""
-        return _compiled(self.text).render(values)
+        """Return the location's text for one route; raise TemplateError, for a number compared with a text, say."""
+        try:
+            return _compiled(self.text).render(values)
+        except Exception as error:
+            raise TemplateError(f"the location template {self.name} fails for {values}: {error}") from error
 
 
 def load_location(choice: str) -> LocationTemplate:
     """Load `prefix`, `documented` or a file; raise TemplateError that says what to mend."""
     path = FOLDER / f"ray-location.{choice}.conf.j2" if choice in BUILT_IN else Path(choice)
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_TEMPLATE_BYTES + 1)
     except OSError as error:
         raise TemplateError(f"the location template {path} cannot be read: {error.strerror}") from error
     if len(raw) > MAX_TEMPLATE_BYTES:
@@ -79,21 +83,25 @@ def check_location(name: str, text: str) -> LocationTemplate:
     """Return the template, or raise TemplateError with the line and the reason."""
     text = _GO_DOT.sub(r"\1\2", text)
     try:
-        tree = _environment.parse(text)
-        _compiled(text)
+        for node in _environment.parse(text).find_all(nodes.Node):
+            _check_node(name, node)
+        _compiled(text)  # only now: to compile is to compute what is constant, such as 10 ** 10 ** 10
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the location template {name}, line {error.lineno}: {error.message}") from error
-    for node in tree.find_all(nodes.Node):
-        if isinstance(node, nodes.Name) and node.name not in VARIABLES:
-            known = ", ".join(VARIABLES)
-            raise TemplateError(f"the location template {name}, line {node.lineno}: no variable {node.name}; "
-                                f"there are {known}")  # fmt: skip
-        if not isinstance(node, _ALLOWED_NODES):
-            raise TemplateError(
-                f"the location template {name}, line {node.lineno}: {type(node).__name__.lower()} is not allowed; "
-                "a location template has variables and {% if %} only"
-            )
+    except (RecursionError, SyntaxError, MemoryError) as error:
+        raise TemplateError(f"the location template {name} nests too deep") from error
     return LocationTemplate(name, text)
+
+
+def _check_node(name: str, node: nodes.Node) -> None:
+    where = f"the location template {name}, line {node.lineno}"
+    if isinstance(node, nodes.Name) and node.name not in VARIABLES:
+        raise TemplateError(f"{where}: no variable {node.name}; there are {', '.join(VARIABLES)}")
+    if not isinstance(node, _ALLOWED_NODES):
+        raise TemplateError(
+            f"{where}: {type(node).__name__.lower()} is not allowed; "
+            "a location template has variables and {% if %} only"
+        )
 
 
 @lru_cache(maxsize=16)

@@ -44,9 +44,7 @@ def train(base: Path, pairs: list[Pair], target: Path) -> float:
 
 
 def _config(layers: list[int]) -> LoraConfig:
-    return LoraConfig(
-        task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules=MATRICES, layers_to_transform=layers
-    )
+    return LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules=MATRICES, layers_to_transform=layers)
 
 
 @contextmanager

@@ -34,9 +34,7 @@ def main() -> None:
     """Read the arguments, prepare, and print the two folders."""
     parser = argparse.ArgumentParser(description="Prepare the demo's model.")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where it is kept (default: %(default)s)")
-    parser.add_argument(
-        "--tiny", action="store_true", help="the project's own tiny model: nothing is downloaded"
-    )
+    parser.add_argument("--tiny", action="store_true", help="the project's own tiny model: nothing is downloaded")
     arguments = parser.parse_args()
     base, adapter = prepare(arguments.cache.resolve(), tiny=arguments.tiny)
     print(f"base={base}\nadapter={adapter}")
@@ -127,12 +125,8 @@ def _step(what: str) -> Iterator[None]:
 
 def _quiet_and_offline() -> None:
     """Set what the libraries read when they are imported."""
-    os.environ.update(
-        HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TRANSFORMERS_NO_ADVISORY_WARNINGS="1"
-    )
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "passive"
-    )  # threads that spin starve where a neighbour has the core
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TRANSFORMERS_NO_ADVISORY_WARNINGS="1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin starve where a neighbour has the core
     if not sys.stderr.isatty():
         os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1")  # bars are for terminals
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

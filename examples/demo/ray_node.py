@@ -48,9 +48,7 @@ class RayNode:
         ports = free_ports(len(PORTS))
         self._address = f"http://{LOOPBACK}:{ports[PORTS.index('dashboard-port')]}"
         self._token = secrets.token_hex(32)
-        self.process: Popen[bytes] = processes.start(
-            self._command(ports), self._environment(environment), self.log
-        )
+        self.process: Popen[bytes] = processes.start(self._command(ports), self._environment(environment), self.log)
 
     def _command(self, ports: list[int]) -> list[str]:
         options = [f"--{name}={port}" for name, port in zip(PORTS, ports, strict=True)]

@@ -35,9 +35,7 @@ def build(pairs: list[Pair], target: Path) -> None:
 def _tokenizer(pairs: list[Pair]) -> PreTrainedTokenizerFast:
     bpe = ByteLevelBPETokenizer()
     texts = [text for pair in pairs for text in pair]
-    bpe.train_from_iterator(
-        texts, vocab_size=512, min_frequency=2, special_tokens=[START, END], show_progress=False
-    )
+    bpe.train_from_iterator(texts, vocab_size=512, min_frequency=2, special_tokens=[START, END], show_progress=False)
     parts = {"tokenizer_object": bpe._tokenizer, "eos_token": END, "pad_token": END}  # noqa: SLF001
     fast: PreTrainedTokenizerFast = PreTrainedTokenizerFast(**parts)  # type: ignore[no-untyped-call]
     fast.chat_template = TEMPLATE

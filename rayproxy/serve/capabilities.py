@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from rayproxy.serve.refusal import Refusal
+from rayproxy.serve.refusal import RefusedError
 
 # The first KubeRay release, as (major, minor, patch), that has the field.
 _SINCE = {
@@ -32,10 +32,10 @@ def of_release(release: str) -> Capabilities:
     """Return what KubeRay `release` ("1.0", "1.5.1") has; a missing patch level means the newest one."""
     match = re.fullmatch(r"v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?", release)
     if not match:
-        raise Refusal(f"--kuberay {release!r} is not a release of KubeRay: give one such as 1.0 or 1.7.0")
+        raise RefusedError(f"--kuberay {release!r} is not a release of KubeRay: give one such as 1.0 or 1.7.0")
     version = (int(match[1]), int(match[2]), int(match[3] or 999))
     if version < (1, 0, 0):
-        raise Refusal(f"KubeRay {release} has no ray.io/v1 RayService: KubeRay 1.0 or newer is needed")
+        raise RefusedError(f"KubeRay {release} has no ray.io/v1 RayService: KubeRay 1.0 or newer is needed")
     has = {name: version >= since for name, since in _SINCE.items()}
     return Capabilities(serve_config_v2=version >= (1, 1, 0), **has)
 
@@ -61,4 +61,4 @@ def rayservice_schema(crd: dict[str, Any]) -> dict[str, Any]:
             schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]
             return schema
     served = ", ".join(version["name"] for version in crd["spec"]["versions"])
-    raise Refusal(f"the cluster's RayService has {served} but no v1: KubeRay 1.0 or newer is needed")
+    raise RefusedError(f"the cluster's RayService has {served} but no v1: KubeRay 1.0 or newer is needed")

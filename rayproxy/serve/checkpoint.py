@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayproxy.serve.options import Options, checked
-from rayproxy.serve.refusal import Refusal
+from rayproxy.serve.refusal import RefusedError
 
 API_GROUP = "core.datatunerx.io"
 ANNOTATION = f"{API_GROUP}/llmCheckpoint"
@@ -55,7 +55,7 @@ def from_options(options: Options) -> Checkpoint:
     }
     missing = [flag for flag, value in needed.items() if not value]
     if missing or not (options.name and options.image and base_model_dir):
-        raise Refusal(f"nothing to serve: name an LLMCheckpoint, or give {', '.join(missing)} as well")
+        raise RefusedError(f"nothing to serve: name an LLMCheckpoint, or give {', '.join(missing)} as well")
     return Checkpoint(
         name=options.name,
         namespace=None,
@@ -70,7 +70,7 @@ def from_options(options: Options) -> Checkpoint:
 def parse(document: object, options: Options) -> Checkpoint:
     """Read an LLMCheckpoint; what the options name themselves is not read from it.
 
-    Raises Refusal with the field at fault and both shapes.
+    Raises RefusedError with the field at fault and both shapes.
     """
     metadata, spec = _outline(document)
     llm_checkpoint = _text(metadata, "name", "metadata.name")
@@ -99,7 +99,7 @@ def require_finished(document: object) -> None:
     status = document["status"]
     state = status.get("state") if isinstance(status, dict) else None
     if state != "SUCCESSFUL":
-        raise Refusal(
+        raise RefusedError(
             f"LLMCheckpoint {document['metadata']['name']}: status.state is {state or 'missing'}, "
             "not SUCCESSFUL: its image may not be built yet. "
             "Wait until it is, or serve it all the same with --any-state"
@@ -108,16 +108,16 @@ def require_finished(document: object) -> None:
 
 def _outline(document: object) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(document, dict):
-        raise Refusal(f"a {type(document).__name__} is not an LLMCheckpoint: a mapping with kind and spec is")
+        raise RefusedError(f"a {type(document).__name__} is not an LLMCheckpoint: a mapping with kind and spec is")
     group = str(document.get("apiVersion", "")).partition("/")[0]
     if (group, document.get("kind")) != (API_GROUP, "LLMCheckpoint"):
-        raise Refusal(
+        raise RefusedError(
             f"{document.get('apiVersion')} {document.get('kind')} is not an LLMCheckpoint of {API_GROUP}: "
             "check apiVersion and kind"
         )
     metadata, spec = document.get("metadata"), document.get("spec")
     if not isinstance(metadata, dict):
-        raise Refusal("LLMCheckpoint: metadata is missing: it holds the name")
+        raise RefusedError("LLMCheckpoint: metadata is missing: it holds the name")
     if not isinstance(spec, dict):
         raise _at_fault("spec is missing or not a mapping")
     return metadata, spec
@@ -128,7 +128,7 @@ def _checkpoint_dir(spec: dict[str, Any], shape: _Shape, bucket: str) -> str:
         return _text(spec[shape.block], "checkPointPath", "spec.checkpointImage.checkPointPath")
     path = _text(spec, "checkpoint", "spec.checkpoint").strip("/")
     if bucket and not path.startswith(f"{bucket}/"):
-        raise Refusal(
+        raise RefusedError(
             f"spec.checkpoint {path!r} does not begin with the bucket {bucket!r}: "
             "give its bucket with --bucket ('' where there is none), or the directory with --checkpoint-dir"
         )
@@ -145,5 +145,5 @@ def _text(mapping: dict[str, Any], key: str, path: str) -> str:
     return value
 
 
-def _at_fault(what: str) -> Refusal:
-    return Refusal(f"LLMCheckpoint: {what}. {SHAPES}")
+def _at_fault(what: str) -> RefusedError:
+    return RefusedError(f"LLMCheckpoint: {what}. {SHAPES}")

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rayproxy.api import ApiError
-from rayproxy.serve.refusal import Refusal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rayproxy.api import ApiServer
-
-MANAGER = "rayproxy"
+from rayproxy.api import ApiError, ApiServer
+from rayproxy.serve.ownership import MANAGER, made_by_rayproxy, managers
+from rayproxy.serve.refusal import RefusedError
 
 Object = dict[str, Any]
 
@@ -34,7 +29,7 @@ class Cluster:
         """Return the LLMCheckpoint `name`."""
         found = self._get(f"{_CHECKPOINTS.format(self.namespace)}/{name}")
         if found is None:
-            raise Refusal(
+            raise RefusedError(
                 f"there is no LLMCheckpoint {name} in namespace {self.namespace}: "
                 f"'kubectl get llmcheckpoints -n {self.namespace}' lists those there are"
             )
@@ -49,7 +44,7 @@ class Cluster:
                 return None
             raise
         if found is None:
-            raise Refusal("the cluster has no RayService: install KubeRay first")
+            raise RefusedError("the cluster has no RayService: install KubeRay first")
         return found
 
     def rayservice(self, name: str) -> Object | None:
@@ -80,15 +75,17 @@ class Cluster:
         except ApiError as error:
             if error.status != HTTPStatus.CONFLICT:
                 raise
-            raise Refusal(f"RayService {name}: {error}. Take these fields over with --force") from error
+            raise RefusedError(f"RayService {name}: {error}. Take these fields over with --force") from error
 
     def delete(self, name: str, *, force: bool) -> None:
         """Delete the RayService `name`; refuse what others made, unless forced."""
         found = self.rayservice(name)
         if found is None:
-            raise Refusal(f"there is no RayService {name} in namespace {self.namespace}")
+            raise RefusedError(f"there is no RayService {name} in namespace {self.namespace}")
         if not force and not made_by_rayproxy(found):
-            raise Refusal(f"RayService {name} was made by {managers(found)}, not by rayproxy: delete it with --force")
+            raise RefusedError(
+                f"RayService {name} was made by {managers(found)}, not by rayproxy: delete it with --force"
+            )
         # Never another object of the same name that came in between.
         options = {"propagationPolicy": "Background", "preconditions": {"uid": found["metadata"]["uid"]}}
         self._api.send("DELETE", f"{_RAYSERVICES.format(self.namespace)}/{name}", options)
@@ -96,13 +93,13 @@ class Cluster:
     def _refuse_what_others_made(self, name: str, service_name: str) -> None:
         rayservice = self.rayservice(name)
         if rayservice is not None and not made_by_rayproxy(rayservice):
-            raise Refusal(
+            raise RefusedError(
                 f"RayService {name} exists and was made by {managers(rayservice)}, not by rayproxy: "
                 "give another --name, or take it over with --force"
             )
         service = self.service(service_name)
         if service is not None and not _owned_by(service, rayservice):
-            raise Refusal(
+            raise RefusedError(
                 f"Service {service_name} exists and was made by {managers(service)}; "
                 "KubeRay would overwrite it: give another --name, or let it with --force"
             )
@@ -124,22 +121,6 @@ class Cluster:
             raise
         items: list[Object] = answer.get("items") or []
         return items
-
-
-def made_by_rayproxy(found: Object) -> bool:
-    """Tell whether `rayproxy serve` applied this object."""
-    return any(entry.get("manager") == MANAGER and entry.get("operation") == "Apply" for entry in _entries(found))
-
-
-def managers(found: Object) -> str:
-    """Name those who manage fields of an object, status apart."""
-    names = {entry.get("manager", "") for entry in _entries(found) if "f:spec" in entry.get("fieldsV1", {})}
-    return ", ".join(sorted(filter(None, names))) or "somebody else"
-
-
-def _entries(found: Object) -> list[Object]:
-    entries: list[Object] = found["metadata"].get("managedFields") or []
-    return entries
 
 
 def _owned_by(service: Object, rayservice: Object | None) -> bool:

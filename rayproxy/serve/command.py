@@ -8,8 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, CliPositionalArg, CliToggleFlag, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    CliToggleFlag,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from rayproxy.serve import capabilities, checkpoint, fields, schema, text, wait
 from rayproxy.serve.cluster import Cluster
@@ -18,17 +24,17 @@ from rayproxy.serve.manifest import Manifest, build
 from rayproxy.serve.notes import notes
 from rayproxy.serve.options import Options, from_values
 from rayproxy.serve.progress import STAGES
-from rayproxy.serve.refusal import Refusal
+from rayproxy.serve.refusal import RefusedError
 
 
 class _Command(BaseSettings):
     """Hold what both commands ask for."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RAYPROXY_",
         frozen=True,
         extra="forbid",
         protected_namespaces=(),
+        use_attribute_docstrings=True,
         populate_by_name=True,
         cli_kebab_case=True,
         cli_implicit_flags=True,
@@ -36,14 +42,21 @@ class _Command(BaseSettings):
         cli_shortcuts={"namespace": "n", "filename": "f", "output": "o"},
     )
 
-    namespace: fields.ObjectName | None = Field(None, description="namespace; default: the file's, else the context's")
-    kubeconfig: str | None = Field(
-        None,
-        validation_alias=AliasChoices("kubeconfig", "KUBECONFIG"),
-        description="kubeconfig; default: KUBECONFIG, ~/.kube/config, or the pod's own login",
-    )
-    context: str | None = Field(None, description="context of the kubeconfig; default: its current one")
-    force: CliToggleFlag[bool] = Field(default=False, description="also what others than rayproxy made")
+    namespace: fields.ObjectName | None = None
+    """namespace; default: the file's, else the context's"""
+    kubeconfig: str | None = None
+    """kubeconfig; default: KUBECONFIG, ~/.kube/config, or the pod's own login"""
+    context: str | None = None
+    """context of the kubeconfig; default: its current one"""
+    force: CliToggleFlag[bool] = False
+    """also what others than rayproxy made"""
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]  # pydantic passes them by name
+        cls, _settings: type[BaseSettings], *, init_settings: PydanticBaseSettingsSource, **_: object
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read no variables: Kubernetes sets RAYPROXY_PORT in Pods beside a Service called rayproxy."""
+        return (init_settings,)
 
     def cluster(self, namespace: str | None = None) -> Cluster:
         """Connect to the cluster that the flags name."""
@@ -51,31 +64,32 @@ class _Command(BaseSettings):
         return Cluster(api, self.namespace or namespace or default)
 
 
-class Serve(_Command, Options):  # type: ignore[misc] - the two kinds of model_config merge
+class Serve(_Command, Options):  # type: ignore[misc]  # pydantic merges the two kinds of model_config
     """Serve a fine-tuned checkpoint: make the RayService of an LLMCheckpoint."""
 
-    checkpoint: CliPositionalArg[fields.ObjectName | None] = Field(
-        None, description="an LLMCheckpoint in the cluster; without one, say what is served with options"
-    )
-    filename: str | None = Field(
-        None,
-        description="read the LLMCheckpoint from this file, or from standard input with '-'",
-    )
-    values: str | None = Field(None, description="YAML file with options of the RayService; flags win")
-    kuberay: str | None = Field(
-        None, description="release of KubeRay, such as 1.7; default: read from the cluster's RayService"
-    )
-    dry_run: CliToggleFlag[bool] = Field(default=False, description="print the RayService and change nothing")
-    output: Literal["yaml", "json"] = Field("yaml", description="how --dry-run prints it")
-    wait: CliToggleFlag[bool] = Field(
-        default=False, description="follow it until the first answer, or a clear failure"
-    )
-    proxy: str | None = Field(None, description="the proxy's address, for --wait to ask: http://HOST:PORT")
-    timeout: Annotated[float, Field(gt=0)] = Field(1800, description="seconds that --wait waits")
-    any_state: CliToggleFlag[bool] = Field(default=False, description="even when the LLMCheckpoint is not SUCCESSFUL")
+    checkpoint: CliPositionalArg[fields.ObjectName | None] = None
+    """an LLMCheckpoint in the cluster; without one, say what is served with options"""
+    filename: str | None = None
+    """read the LLMCheckpoint from this file, or from standard input with '-'"""
+    values: str | None = None
+    """YAML file with options of the RayService; flags win"""
+    kuberay: str | None = None
+    """release of KubeRay, such as 1.7; default: read from the cluster's RayService"""
+    dry_run: CliToggleFlag[bool] = False
+    """print the RayService and change nothing"""
+    output: Literal["yaml", "json"] = "yaml"
+    """how --dry-run prints it"""
+    wait: CliToggleFlag[bool] = False
+    """follow it until the first answer, or a clear failure"""
+    proxy: fields.ProxyUrl | None = None
+    """the proxy's address, for --wait to ask: http://HOST:PORT"""
+    timeout: Annotated[float, Field(gt=0)] = 1800
+    """seconds that --wait waits"""
+    any_state: CliToggleFlag[bool] = False
+    """even when the LLMCheckpoint is not SUCCESSFUL"""
 
     def main(self) -> int:
-        """Make the RayService; raise Refusal, ApiError or CredentialsError."""
+        """Make the RayService; raise RefusedError, ApiError or CredentialsError."""
         options = self._options()
         document = self._file()
         # Nothing to read from a cluster, and nothing to change in one: then none is needed.
@@ -101,10 +115,12 @@ class Serve(_Command, Options):  # type: ignore[misc] - the two kinds of model_c
         if self.filename is None:
             return None
         if self.checkpoint:
-            raise Refusal(f"both LLMCheckpoint {self.checkpoint} and --filename {self.filename}: give one")
+            raise RefusedError(f"both LLMCheckpoint {self.checkpoint} and --filename {self.filename}: give one")
         document = text.load(_read(self.filename), self.filename)
         if self.namespace and _namespace(document) not in (None, self.namespace):
-            raise Refusal(f"--namespace {self.namespace}, but {self.filename} has namespace {_namespace(document)}")
+            raise RefusedError(
+                f"--namespace {self.namespace}, but {self.filename} has namespace {_namespace(document)}"
+            )
         return document
 
     def _manifest(self, document: object, options: Options, cluster: Cluster | None) -> Manifest:
@@ -128,7 +144,7 @@ class Serve(_Command, Options):  # type: ignore[misc] - the two kinds of model_c
         if self.kuberay is not None:
             return capabilities.of_release(self.kuberay)
         if definition is None:
-            raise Refusal(
+            raise RefusedError(
                 "may not read the cluster's CustomResourceDefinitions: "
                 "say which release of KubeRay it has with --kuberay"
             )
@@ -148,10 +164,11 @@ class Serve(_Command, Options):  # type: ignore[misc] - the two kinds of model_c
 class Unserve(_Command):
     """Take a served checkpoint away: delete the RayService that `rayproxy serve` made."""
 
-    name: CliPositionalArg[fields.ObjectName] = Field(description="name of the RayService")
+    name: CliPositionalArg[fields.ObjectName]
+    """name of the RayService"""
 
     def main(self) -> int:
-        """Delete the RayService; raise Refusal, ApiError or CredentialsError."""
+        """Delete the RayService; raise RefusedError, ApiError or CredentialsError."""
         cluster = self.cluster()
         cluster.delete(self.name, force=self.force)
         _say(f"RayService {self.name} deleted in namespace {cluster.namespace}")
@@ -167,7 +184,7 @@ def _read(path: str) -> str:
     try:
         return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refusal(f"cannot read {path}: {error}") from error
+        raise RefusedError(f"cannot read {path}: {error}") from error
 
 
 def _say(line: str) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 from pydantic_settings import NoDecode
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _LABEL_NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _LABEL_VALUE = rf"(?:{_LABEL_NAME})?"
@@ -66,6 +64,10 @@ WorkingDir = Annotated[
         rf"(?:file://{_PATH}|local://{_PATH}|(?:https|s3|gs)://[\w.:/@+=-]+)",
         "a working directory that Ray takes, such as file:///home/inference/inference.zip",
     ),
+]
+ProxyUrl = Annotated[
+    str,
+    _full_match(r"https?://[\w.:\[\]-]+(?:/[\w./-]*)?", "the proxy's address, such as http://127.0.0.1:8080"),
 ]
 Text = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
 

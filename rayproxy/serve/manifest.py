@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rayproxy.serve import fields
+from rayproxy.serve.capabilities import Capabilities
 from rayproxy.serve.checkpoint import ANNOTATION, MODELS, Checkpoint
-from rayproxy.serve.refusal import Refusal
+from rayproxy.serve.options import Options
+from rayproxy.serve.refusal import RefusedError
 from rayproxy.serve.serve_config import serve_config_v1, serve_config_v2
-
-if TYPE_CHECKING:
-    from rayproxy.serve.capabilities import Capabilities
-    from rayproxy.serve.options import Options
 
 Manifest = dict[str, Any]
 
@@ -96,7 +94,7 @@ def ray_version(options: Options, capabilities: Capabilities) -> str:
         return options.ray_version or RAY_VERSION_OF_SERVE_CONFIG
     version = options.ray_version or RAY_VERSION
     if _numbers(version) < _DASHBOARD_HAS_SERVE:
-        raise Refusal(
+        raise RefusedError(
             f"--ray-version {version}: KubeRay 1.1 and newer needs Ray 2.8.0 or newer in the image. "
             "Build the image on a newer Ray, or use KubeRay 1.0"
         )
@@ -120,7 +118,7 @@ def _head(checkpoint: Checkpoint, options: Options) -> dict[str, Any]:
     return {
         "serviceType": "ClusterIP",
         # No CPUs either: a replica on the head would find no model there.
-        "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "0", "num-gpus": "0"},  # noqa: S104
+        "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "0", "num-gpus": "0"},  # noqa: S104 - inside the Pod
         "template": {"spec": {**_pull_secrets(options), "containers": [container]}},
     }
 
@@ -176,7 +174,7 @@ def environment(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
     taken = {name: str(value) for name, value in own.items() if value is not None}
     twice = sorted(taken.keys() & options.env.keys())
     if twice:
-        raise Refusal(f"--env {', '.join(twice)}: set already, by the checkpoint or by an option of its own")
+        raise RefusedError(f"--env {', '.join(twice)}: set already, by the checkpoint or by an option of its own")
     return taken | options.env
 
 
@@ -192,7 +190,7 @@ def _volumes(options: Options) -> tuple[list[dict[str, Any]], list[dict[str, Any
     size = options.shm_size or ("10Gi" if options.gpus > 1 else None)
     if size:
         volumes.append({"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": size}})
-        mounts.append({"name": "dshm", "mountPath": "/dev/shm"})  # noqa: S108 - a mount point, not a file of ours
+        mounts.append({"name": "dshm", "mountPath": "/dev/shm"})  # noqa: S108 - a mount point
     return volumes, mounts
 
 

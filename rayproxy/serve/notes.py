@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
+from rayproxy.serve.capabilities import Capabilities
+from rayproxy.serve.checkpoint import Checkpoint
 from rayproxy.serve.manifest import ray_version
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rayproxy.serve.capabilities import Capabilities
-    from rayproxy.serve.checkpoint import Checkpoint
-    from rayproxy.serve.options import Options
+from rayproxy.serve.options import Options
 
 # DataTunerX writes Ray's version into the image's name without the dots: ray271, ray2600.
 _RAY_IN_NAME = re.compile(r"(?:^|/)ray(\d)(\d{1,3})(\d)-")
@@ -27,7 +23,7 @@ def notes(served: Checkpoint, options: Options, capabilities: Capabilities) -> I
             f"the image's name says Ray {'.'.join(written.groups())}, the RayService will say {version}: "
             "give --ray-version with what is in the image"
         )
-    if capabilities.serve_config_v2 and not capabilities.deletion_delay:
+    if not capabilities.deletion_delay:
         yield (
             "60 s after an upgrade this KubeRay deletes the old cluster and cuts its streams: "
             "KubeRay 1.5 and newer can wait for them"

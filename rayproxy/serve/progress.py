@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rayproxy.serve.ownership import applied_at
 from rayproxy.serve.serve_config import APPLICATION
 
 Object = dict[str, Any]
@@ -18,6 +19,7 @@ STAGES = (
     "Service there",
     "routed",
 )
+_PODS_ARE_UP = STAGES.index("worker up") + 1
 # What kubelet says of a container that only a person can help.
 _HOPELESS = {
     "CrashLoopBackOff",
@@ -52,11 +54,11 @@ class Progress:
 def progress(seen: Observed) -> Progress:
     """Return the furthest stage that `seen` proves; a later stage implies the earlier ones."""
     failure = _failure(seen)
-    if failure or seen.rayservice is None:
-        return Progress(0, failure=failure or "the RayService is gone")
+    if failure:
+        return Progress(0, failure=failure)
     proofs = (*_pod_stages(seen.pods), *_application_stages(seen))
     reached = max((number for number, proven in enumerate(proofs, start=1) if proven), default=0)
-    return Progress(reached, _detail(seen))
+    return Progress(reached, _detail(seen, pods_matter=reached < _PODS_ARE_UP))
 
 
 def current_cluster(rayservice: Object) -> str:
@@ -93,11 +95,11 @@ def _settled(rayservice: Object) -> bool:
 
 def _failure(seen: Observed) -> str:
     if seen.rayservice is None:
-        return ""
+        return "the RayService is gone"
     ready = _condition(seen.rayservice, "Ready")
     if ready.get("reason") in ("ValidationFailed", "InitializingTimeout"):
         return f"KubeRay gave up: {ready['reason']}: {ready.get('message', '')}"
-    for event in seen.events:
+    for event in _news(seen):
         if event.get("reason") in _REFUSED_BY_KUBERAY and not current_cluster(seen.rayservice):
             return f"KubeRay refuses it: {event.get('message', '')}"
     for pod in seen.pods:
@@ -111,13 +113,29 @@ def _failure(seen: Observed) -> str:
     return ""
 
 
-def _detail(seen: Observed) -> str:
-    """Return the newest warning about the RayService or its Pods, else what its application says."""
-    warnings = [event for event in seen.events if event.get("type") == "Warning"]
-    newest = max(warnings, key=lambda event: str(event.get("lastTimestamp") or ""), default=None)
+def _detail(seen: Observed, *, pods_matter: bool) -> str:
+    """Return the newest warning about the RayService, or its Pods, else what its application says."""
+    name = (seen.rayservice or {})["metadata"]["name"]
+    warnings = [
+        event
+        for event in _news(seen)
+        if event.get("type") == "Warning" and (pods_matter or event["involvedObject"]["name"] == name)
+    ]
+    newest = max(warnings, key=_time, default=None)
     if newest is not None:
         return f"{newest['involvedObject']['name']}: {newest.get('reason')}: {newest.get('message', '')}"
     return str(_application(seen.rayservice or {}).get("message", "")).strip()
+
+
+def _news(seen: Observed) -> list[Object]:
+    """Return the Events since the RayService was last applied; earlier ones are about what it was then."""
+    applied = applied_at(seen.rayservice or {})
+    return [event for event in seen.events if _time(event) >= applied]
+
+
+def _time(event: Object) -> str:
+    # An eventTime has microseconds: without them, texts in RFC 3339 compare as their times do.
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")[:19]
 
 
 def _service_status(rayservice: Object) -> Object:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from rayproxy.serve.refusal import Refusal
+from rayproxy.serve.refusal import RefusedError
 
 Schema = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ def require_kept(schema: Schema, document: dict[str, Any]) -> None:
     """Refuse a document of which the server would drop or reject a field."""
     found = violations(schema, document)
     if found:
-        raise Refusal(f"the cluster's {document['kind']} does not take this:\n  " + "\n  ".join(found))
+        raise RefusedError(f"the cluster's {document['kind']} does not take this:\n  " + "\n  ".join(found))
 
 
 def _walk(schema: Schema, value: object, path: str) -> Iterator[str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-if TYPE_CHECKING:
-    from rayproxy.serve.options import Options
-
+from rayproxy.serve.options import Options
 
 APPLICATION = "default"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from rayproxy.serve.refusal import Refusal
+from rayproxy.serve.refusal import RefusedError
 
 
 class _Dumper(yaml.SafeDumper):
@@ -28,12 +28,12 @@ def dump(manifest: dict[str, Any], output: str) -> str:
     return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
-def load(text: str, source: str) -> Any:  # noqa: ANN401 - a file holds anything
+def load(text: str, source: str) -> object:
     """Return the one document in `text`, YAML or JSON."""
     try:
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
     except yaml.YAMLError as error:
-        raise Refusal(f"{source} is not YAML: {error}") from error
+        raise RefusedError(f"{source} is not YAML: {error}") from error
     if len(documents) != 1:
-        raise Refusal(f"{source} holds {len(documents)} documents: give a file with one LLMCheckpoint")
+        raise RefusedError(f"{source} holds {len(documents)} documents: give a file with one LLMCheckpoint")
     return documents[0]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import replace
+from http import HTTPStatus
 
 import urllib3
 
+from rayproxy.api import ApiError
+from rayproxy.serve.cluster import Cluster
 from rayproxy.serve.manifest import service_name
 from rayproxy.serve.progress import STAGES, Observed, Progress, current_cluster, progress
-from rayproxy.serve.refusal import Refusal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rayproxy.serve.cluster import Cluster
+from rayproxy.serve.refusal import RefusedError
 
 _POLL_SECONDS = 1.0
 
@@ -43,31 +42,41 @@ def answers(url: str) -> bool:
     except urllib3.exceptions.HTTPError:
         return False
     # Ray Serve's own words: no error page of a proxy in between is taken for it.
-    return answer.status == 200 and answer.data == b"success"  # noqa: PLR2004 - OK
+    return answer.status == HTTPStatus.OK and answer.data == b"success"
 
 
 def follow(look: Callable[[], Observed], report: Callable[[str], None], *, goal: int, timeout: float) -> None:
     """Look again and again until `goal` stages are reached; report each change in a line.
 
-    Raises Refusal with the reason where it fails, or with the stage where `timeout` seconds are over.
+    Raises RefusedError with the reason where it fails, or with the stage where `timeout` seconds are over.
     """
     started = time.monotonic()
     last: Progress | None = None
     while True:
-        now = progress(look())
+        now = _look_once(look, last)
         if now.failure:
-            raise Refusal(now.failure)
+            raise RefusedError(now.failure)
         if now != last:
             report(_line(now, goal, time.monotonic() - started))
             last = now
         if now.reached >= goal:
             return
         if time.monotonic() - started > timeout:
-            raise Refusal(
+            raise RefusedError(
                 f"not there after {timeout:g} s: waiting for '{STAGES[now.reached]}'"
                 + (f"; last seen: {now.detail}" if now.detail else "")
             )
         time.sleep(_POLL_SECONDS)
+
+
+def _look_once(look: Callable[[], Observed], last: Progress | None) -> Progress:
+    try:
+        return progress(look())
+    except ApiError as error:
+        if HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.TOO_MANY_REQUESTS:
+            raise
+        # An API server that is away for a moment says nothing about the model.
+        return replace(last or Progress(0), detail=str(error))
 
 
 def _line(now: Progress, goal: int, seconds: float) -> str:

@@ -1,6 +1,6 @@
 """Write the golden files, and what the README shows of them, from the commands at their heads.
 
-.venv/bin/python tests/golden/update.py
+make golden
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ sys.path.insert(0, str(TESTS.parent))
 
 from tests.support import golden, readme  # noqa: E402 - the path first
 
-RUN = "import sys; from rayproxy.serve.main import main; sys.exit(main(sys.argv[1:]))"
-
 
 def main() -> None:
     """Rewrite all of them."""
     for path in golden.FILES:
         head = golden.head(path)
         ran = subprocess.run(
-            [sys.executable, "-c", RUN, *golden.arguments(path)],
+            [sys.executable, "-m", "rayproxy", *golden.arguments(path)],
             cwd=golden.INPUTS,
             env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
             check=True,

@@ -74,10 +74,10 @@ class Daemon:
         assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}:\n{self.tail()}"
         return self.admin("/readyz")[0] == 200
 
-    def admin(self, path: str) -> tuple[int, str]:
+    def admin(self, path: str, timeout: float = 5) -> tuple[int, str]:
         """GET from the admin server; status 0 when nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=timeout) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -102,7 +102,11 @@ class Daemon:
         return self.get(f"/apis/rayservice/{name}/{tail}", **options)
 
     def answers_from(self, name: str, upstream: str) -> bool:
-        answer = self.route(name)
+        """Tell whether the route leads to the upstream of this name; nobody at the port is a no."""
+        try:
+            answer = self.route(name)
+        except OSError:
+            return False
         return answer.status == 200 and answer.json.get("upstream") == upstream
 
     def error(self, name: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 _OWN = Path(__file__).parents[1] / "crds"
-_UPSTREAM = Path(os.environ["RAYPROXY_TEST_CRDS"]) if os.environ.get("RAYPROXY_TEST_CRDS") else None
+UPSTREAM = Path(os.environ["RAYPROXY_TEST_CRDS"]) if os.environ.get("RAYPROXY_TEST_CRDS") else None
 
 
 @dataclass(frozen=True)
@@ -24,29 +24,25 @@ class Definitions:
 
     name: str
     kuberay: str  # release
-    rayservice: Path | None
-    llm_checkpoint: Path | None
-
-    @property
-    def missing(self) -> str:
-        """Say what would make them available, or nothing where they are."""
-        return "" if self.rayservice else "KubeRay's own definitions: name their folder in RAYPROXY_TEST_CRDS"
+    rayservice: Path
+    llm_checkpoint: Path
 
     def load(self) -> list[dict[str, Any]]:
-        """Return the definitions."""
-        files = [path for path in (self.rayservice, self.llm_checkpoint) if path]
-        return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
+        """Return the definitions with their stored version alone: each version costs the API server seconds."""
+        crds = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (self.rayservice, self.llm_checkpoint)]
+        for crd in crds:
+            crd["spec"]["versions"] = [version for version in crd["spec"]["versions"] if version["storage"]]
+        return crds
 
 
-def _upstream(name: str) -> Path | None:
-    return _UPSTREAM / name if _UPSTREAM else None
+def _upstream(folder: Path) -> tuple[Definitions, ...]:
+    checkpoints = folder / "core.datatunerx.io_llmcheckpoints.yaml"
+    return (
+        Definitions("kuberay-1.0.0", "1.0", folder / "rayservices-kuberay-1.0.0.yaml", checkpoints),
+        Definitions("kuberay-1.7.0", "1.7", folder / "rayservices-kuberay-1.7.0.yaml", checkpoints),
+    )
 
 
-_PUBLISHED = _upstream("core.datatunerx.io_llmcheckpoints.yaml")
-
-ALL = (
-    Definitions("own-1.0", "1.0", _OWN / "rayservices-1.0.yaml", _OWN / "llmcheckpoints.yaml"),
-    Definitions("own-1.7", "1.7", _OWN / "rayservices.yaml", _OWN / "llmcheckpoints.yaml"),
-    Definitions("kuberay-1.0.0", "1.0", _upstream("rayservices-kuberay-1.0.0.yaml"), _PUBLISHED),
-    Definitions("kuberay-1.7.0", "1.7", _upstream("rayservices-kuberay-1.7.0.yaml"), _PUBLISHED),
-)
+OWN_TODAY = Definitions("own-1.7", "1.7", _OWN / "rayservices.yaml", _OWN / "llmcheckpoints.yaml")
+OWN_OLD = Definitions("own-1.0", "1.0", _OWN / "rayservices-1.0.yaml", _OWN / "llmcheckpoints.yaml")
+ALL = (OWN_OLD, OWN_TODAY, *(_upstream(UPSTREAM) if UPSTREAM else ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import socket
@@ -29,6 +30,8 @@ class Upstream:
 
     def close(self) -> None:
         """Stop to listen; connections that are open go on."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept, which would take one connection more
         self._listener.close()
 
     def _accept(self) -> None:

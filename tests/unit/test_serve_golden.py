@@ -2,7 +2,7 @@
 
 import pytest
 
-from rayproxy.serve.main import main
+from rayproxy.__main__ import main
 from tests.support import golden, readme
 
 
@@ -15,6 +15,17 @@ def test_the_command_at_the_head_of_a_golden_file_prints_the_rest_of_it(path, ca
     assert capsys.readouterr().out == golden.output(path)
 
 
+def test_no_variable_of_the_environment_changes_what_is_served(capsys, monkeypatch):
+    monkeypatch.chdir(golden.INPUTS)
+    for name in ("RAYPROXY_PORT", "PORT", "RAYPROXY_GPUS", "GPUS", "NAME", "NAMESPACE", "OUTPUT"):
+        monkeypatch.setenv(name, "tcp://10.96.0.1:80")
+    path = next(path for path in golden.FILES if path.stem == "documented")
+
+    assert main(golden.arguments(path)) == 0
+
+    assert capsys.readouterr().out == golden.output(path)
+
+
 def test_the_readme_shows_the_options_and_the_kserve_equivalents_as_they_are():
     assert {"options", "flags", "kserve-huggingface", "kserve-vllm", "kserve-two-gpus"} <= set(readme.parts())
-    assert readme.PATH.read_text(encoding="utf-8") == readme.filled(), "run tests/golden/update.py"
+    assert readme.PATH.read_text(encoding="utf-8") == readme.filled(), "run make golden"

@@ -2,8 +2,9 @@
 
 import pytest
 
+from rayproxy.api import ApiError
 from rayproxy.serve.progress import STAGES, Observed, progress
-from rayproxy.serve.refusal import Refusal
+from rayproxy.serve.refusal import RefusedError
 from rayproxy.serve.wait import follow
 
 
@@ -121,6 +122,52 @@ def test_the_newest_warning_says_why_it_takes_so_long():
     assert progress(Observed(rayservice(), events=events)).detail == "m-worker: FailedScheduling: FailedScheduling"
 
 
+def test_a_warning_about_a_pod_is_old_news_once_the_worker_is_up():
+    about_pod = {"type": "Warning", "reason": "FailedScheduling", "involvedObject": {"name": "m-worker"}}
+    about_it = {"type": "Warning", "reason": "FailedToUpdateService", "involvedObject": {"name": "m"}}
+
+    assert progress(Observed(rayservice(), BOTH_UP, (about_pod,))).detail == ""
+    assert progress(Observed(rayservice(), BOTH_UP, (about_pod, about_it))).detail.startswith("m: FailedToUpdate")
+
+
+def test_what_was_said_of_the_rayservice_before_it_was_applied_again_counts_no_more():
+    applied = {"manager": "rayproxy", "operation": "Apply", "time": "2026-01-01T00:00:05Z"}
+    seen = {"metadata": {"name": "m", "managedFields": [applied]}}
+    event = {"type": "Warning", "reason": "InvalidRayServiceSpec", "involvedObject": {"name": "m"}}
+
+    before = progress(Observed(seen, events=(event | {"lastTimestamp": "2026-01-01T00:00:04Z"},)))
+    since = progress(Observed(seen, events=(event | {"eventTime": "2026-01-01T00:00:05.000001Z"},)))
+
+    assert (before.failure, before.detail) == ("", "")
+    assert since.failure.startswith("KubeRay refuses it")
+
+
+@pytest.mark.parametrize("status", [0, 429, 500, 503])
+def test_an_api_server_that_is_away_for_a_moment_ends_nothing(status, monkeypatch):
+    looks = iter([Observed(rayservice(), BOTH_UP), ApiError("away", status), Observed(rayservice("RUNNING"))])
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    lines = []
+
+    def look():
+        seen = next(looks)
+        if isinstance(seen, ApiError):
+            raise seen
+        return seen
+
+    follow(look, lines.append, goal=STAGES.index("app running") + 1, timeout=60)
+
+    assert [line.partition(" after ")[0] for line in lines] == ["[3/5] worker up"] * 2 + ["[5/5] app running"]
+    assert lines[1].endswith(": away")
+
+
+def test_what_the_api_server_forbids_ends_the_wait():
+    def look():
+        raise ApiError("forbidden", 403)
+
+    with pytest.raises(ApiError, match="forbidden"):
+        follow(look, lambda _: None, goal=1, timeout=60)
+
+
 def test_each_change_is_one_line_until_the_goal(monkeypatch):
     looks = iter(
         [
@@ -145,12 +192,12 @@ def test_each_change_is_one_line_until_the_goal(monkeypatch):
 def test_a_timeout_names_the_stage_that_did_not_come(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
 
-    with pytest.raises(Refusal, match=r"not there after 0\.01 s: waiting for 'model loading'"):
+    with pytest.raises(RefusedError, match=r"not there after 0\.01 s: waiting for 'model loading'"):
         follow(lambda: Observed(rayservice(), BOTH_UP), lambda _: None, goal=len(STAGES), timeout=0.01)
 
 
 def test_a_failure_ends_the_wait_at_once():
     seen = Observed(rayservice(), (pod("worker", waiting("InvalidImageName")),))
 
-    with pytest.raises(Refusal, match="Pod m-worker: InvalidImageName"):
+    with pytest.raises(RefusedError, match="Pod m-worker: InvalidImageName"):
         follow(lambda: seen, lambda _: None, goal=len(STAGES), timeout=60)

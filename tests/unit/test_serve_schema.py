@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rayproxy.serve import capabilities, schema
-from rayproxy.serve.refusal import Refusal
+from rayproxy.serve.refusal import RefusedError
 
 CRDS = Path(__file__).parents[1] / "crds"
 TODAY = yaml.safe_load((CRDS / "rayservices.yaml").read_text(encoding="utf-8"))
@@ -63,7 +63,7 @@ def test_what_a_schema_does_not_take_is_named_with_its_place(spec, value, expect
 def test_a_document_is_refused_with_each_field_that_would_be_lost():
     document = {"kind": "X", "spec": {"a": 1, "b": 2}}
 
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RefusedError) as refused:
         schema.require_kept({"properties": {"spec": {"type": "object"}}}, document)
 
     assert str(refused.value).splitlines()[1:] == [
@@ -100,5 +100,5 @@ def test_a_definition_without_v1_is_refused():
     alpha = copy.deepcopy(TODAY)
     alpha["spec"]["versions"][0]["name"] = "v1alpha1"
 
-    with pytest.raises(Refusal, match="has v1alpha1 but no v1: KubeRay"):
+    with pytest.raises(RefusedError, match="has v1alpha1 but no v1: KubeRay"):
         capabilities.of_crd(alpha)

@@ -1,72 +1,34 @@
 """`rayproxy serve` and `unserve` against a real API server, with each shape of RayService."""
 
 import json
-import time
 
 import pytest
 import yaml
 
-from rayproxy.api import ApiError
-from rayproxy.serve.main import main
+from rayproxy.__main__ import main
 from tests.support import definitions, golden
-from tests.support.kuberay import MERGE, api
-
-pytestmark = pytest.mark.apiserver
-
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-RAYSERVICES = "/apis/ray.io/v1/namespaces/{}/rayservices"
-CHECKPOINTS = "/apis/core.datatunerx.io/v1beta1/namespaces/{}/llmcheckpoints"
-
-
-def install(server, crds):
-    """Put definitions into the cluster in place of others of their names; wait until they are served."""
-    for crd in crds:
-        path = f"{CRDS}/{crd['metadata']['name']}"
-        if there(server, path):
-            server.send("DELETE", path, {})
-            until(lambda path=path: not there(server, path))
-        server.send("POST", CRDS, crd)
-        until(lambda path=path: established(server.get(path)))
-        # Established comes a moment before the first request is answered.
-        plural, group = crd["metadata"]["name"].split(".", 1)
-        version = crd["spec"]["versions"][0]["name"]
-        until(lambda path=f"/apis/{group}/{version}/{plural}": there(server, path))
-
-
-def there(server, path):
-    try:
-        return server.get(path)
-    except ApiError as error:
-        if error.status == 404:
-            return None
-        raise
-
-
-def established(crd):
-    conditions = crd.get("status", {}).get("conditions") or []
-    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
-
-
-def until(look, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
-    return found
+from tests.support.objects import CHECKPOINTS, MERGE, RAYSERVICES, install, remove, there
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module", params=definitions.ALL, ids=lambda each: each.name)
-def defined(request, apiserver):
-    """Return the definitions that the cluster has."""
-    if request.param.missing:
-        pytest.skip(request.param.missing)
-    install(api(apiserver.kubeconfig), request.param.load())
-    return request.param
+def defined(request, api_server):
+    """Return the definitions that the cluster has, which the next module's tests will want to choose anew."""
+    for crd in request.param.load():
+        install(api_server, crd)
+    yield request.param
+    for crd in request.param.load():
+        remove(api_server, crd)
 
 
 @pytest.fixture
-def server(defined, apiserver):
-    return api(apiserver.kubeconfig)
+def server(defined, api_server):
+    return api_server
+
+
+@pytest.fixture
+def kubeconfig(api_server, folder):
+    return api_server.kubeconfig(folder)
 
 
 @pytest.fixture
@@ -75,33 +37,38 @@ def namespace(server):
     name = "datatunerx-dev"
     if not there(server, f"/api/v1/namespaces/{name}"):
         made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        server.send("POST", "/api/v1/namespaces", made)
+        server.call("POST", "/api/v1/namespaces", made)
     yield name
     for collection in (RAYSERVICES.format(name), CHECKPOINTS.format(name)):
-        server.send("DELETE", collection, {})
-    for service in server.get(f"/api/v1/namespaces/{name}/services")["items"]:
-        server.send("DELETE", f"/api/v1/namespaces/{name}/services/{service['metadata']['name']}", {})
+        server.call("DELETE", collection)
+    for service in server.call("GET", f"/api/v1/namespaces/{name}/services")["items"]:
+        server.call("DELETE", f"/api/v1/namespaces/{name}/services/{service['metadata']['name']}")
 
 
 @pytest.fixture
-def rayproxy(apiserver, capsys, monkeypatch):
-    """Run a command in the folder of the checkpoints; return what it printed. A refusal is a RefusedError."""
+def rayproxy(kubeconfig, capsys, monkeypatch):
+    """Run a command in the folder of the checkpoints; return what it printed, or raise FailedError."""
     monkeypatch.chdir(golden.INPUTS)
 
     def run(*words):
         command, *rest = words
         capsys.readouterr()
-        code = main([command, "--kubeconfig", str(apiserver.kubeconfig), *rest])
+        code = main([command, "--kubeconfig", str(kubeconfig), *rest])
         out, err = capsys.readouterr()
         if code:
-            raise RefusedError(err)
+            raise FailedError(err)
         return out
 
     return run
 
 
-class RefusedError(Exception):
+class FailedError(Exception):
     pass
+
+
+@pytest.mark.skipif(not definitions.UPSTREAM, reason="name a folder with KubeRay's CRDs in RAYPROXY_TEST_CRDS")
+def test_kuberays_own_definitions_take_part():
+    assert {"kuberay-1.0.0", "kuberay-1.7.0"} <= {each.name for each in definitions.ALL}
 
 
 def kept(sent, stored):
@@ -124,14 +91,14 @@ def test_what_is_applied_is_stored_whole(path, server, namespace, rayproxy):
 
     rayproxy("serve", *words)
 
-    stored = server.get(f"{RAYSERVICES.format(namespace)}/{sent['metadata']['name']}")
+    stored = server.call("GET", f"{RAYSERVICES.format(namespace)}/{sent['metadata']['name']}")
     assert kept(sent, stored), f"{json.dumps(sent)}\n{json.dumps(stored)}"
 
 
 def test_the_definition_decides_how_ray_serve_is_configured(defined, server, namespace, rayproxy):
     rayproxy("serve", "-f", "documented.yaml")
 
-    spec = server.get(f"{RAYSERVICES.format(namespace)}/finetune-sample")["spec"]
+    spec = server.call("GET", f"{RAYSERVICES.format(namespace)}/finetune-sample")["spec"]
     assert ("serveConfig" in spec, "serveConfigV2" in spec) == (
         defined.kuberay == "1.0",
         defined.kuberay != "1.0",
@@ -143,7 +110,7 @@ def test_a_field_that_the_cluster_would_drop_is_refused_before_anything_is_sent(
         defined.kuberay
     ]
 
-    with pytest.raises(RefusedError, match=rf"(?s)the cluster's RayService does not take this:.*\b{lost}: unknown"):
+    with pytest.raises(FailedError, match=rf"(?s)the cluster's RayService does not take this:.*\b{lost}: unknown"):
         rayproxy("serve", "-f", "documented.yaml", "--kuberay", other)
 
     assert not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
@@ -153,10 +120,10 @@ def create_checkpoint(server, namespace, file, state="SUCCESSFUL"):
     """Create the LLMCheckpoint of a file, and its status as DataTunerX would write it."""
     document = yaml.safe_load((golden.INPUTS / file).read_text(encoding="utf-8"))
     document.pop("status", None)
-    made = server.send("POST", CHECKPOINTS.format(namespace), document)
+    made = server.call("POST", CHECKPOINTS.format(namespace), document)
     path = f"{CHECKPOINTS.format(namespace)}/{made['metadata']['name']}"
     if state:
-        server.send("PATCH", f"{path}/status", {"status": {"state": state}}, content_type=MERGE)
+        server.call("PATCH", f"{path}/status", {"status": {"state": state}}, MERGE)
     return made["metadata"]["name"]
 
 
@@ -174,7 +141,7 @@ def test_a_checkpoint_in_the_cluster_is_served_by_its_name(file, defined, server
 
     rayproxy("serve", name, "-n", namespace)
 
-    stored = server.get(f"{RAYSERVICES.format(namespace)}/{name}")
+    stored = server.call("GET", f"{RAYSERVICES.format(namespace)}/{name}")
     assert stored["metadata"]["annotations"] == {"core.datatunerx.io/llmCheckpoint": name}
     assert stored["metadata"]["labels"] == {"app": "prediction", "createdByFrontend": "true"}
     cluster = stored["spec"]["rayClusterConfig"]
@@ -186,7 +153,7 @@ def test_a_checkpoint_in_the_cluster_is_served_by_its_name(file, defined, server
 def test_a_checkpoint_that_is_not_successful_is_refused_unless_any_state_will_do(state, server, namespace, rayproxy):
     name = create_checkpoint(server, namespace, "published.yaml", state)
 
-    with pytest.raises(RefusedError, match=f"status.state is {state or 'missing'}, not SUCCESSFUL"):
+    with pytest.raises(FailedError, match=f"status.state is {state or 'missing'}, not SUCCESSFUL"):
         rayproxy("serve", name, "-n", namespace)
     assert not there(server, f"{RAYSERVICES.format(namespace)}/{name}")
 
@@ -195,50 +162,50 @@ def test_a_checkpoint_that_is_not_successful_is_refused_unless_any_state_will_do
 
 
 def test_a_checkpoint_that_is_not_there_is_named(namespace, rayproxy):
-    with pytest.raises(RefusedError, match=f"there is no LLMCheckpoint nobody in namespace {namespace}"):
+    with pytest.raises(FailedError, match=f"there is no LLMCheckpoint nobody in namespace {namespace}"):
         rayproxy("serve", "nobody", "-n", namespace)
 
 
 def by_somebody_else(rayproxy, server, namespace):
     """Create the documented RayService as kubectl would."""
     made = yaml.safe_load(rayproxy("serve", "-f", "documented.yaml", "--dry-run"))
-    return server.send("POST", RAYSERVICES.format(namespace), made, {"fieldManager": "kubectl-create"})
+    return server.call("POST", RAYSERVICES.format(namespace) + "?fieldManager=kubectl-create", made)
 
 
 def test_a_rayservice_that_others_made_is_left_alone_unless_forced(server, namespace, rayproxy):
     before = by_somebody_else(rayproxy, server, namespace)
 
-    with pytest.raises(RefusedError, match="exists and was made by kubectl-create, not by rayproxy: give another"):
+    with pytest.raises(FailedError, match="exists and was made by kubectl-create, not by rayproxy: give another"):
         rayproxy("serve", "-f", "documented.yaml", "--cpu", "4")
     path = f"{RAYSERVICES.format(namespace)}/finetune-sample"
-    assert server.get(path)["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+    assert server.call("GET", path)["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
     rayproxy("serve", "-f", "documented.yaml", "--cpu", "4", "--force")
-    assert '"cpu": "4"' in json.dumps(server.get(path))
+    assert '"cpu": "4"' in json.dumps(server.call("GET", path))
 
 
 def test_a_field_that_others_changed_since_is_left_alone_unless_forced(server, namespace, rayproxy):
     rayproxy("serve", "-f", "documented.yaml")
     path = f"{RAYSERVICES.format(namespace)}/finetune-sample"
     change = {"spec": {"rayClusterConfig": {"rayVersion": "2.99.0"}}}
-    server.send("PATCH", path, change, {"fieldManager": "kubectl-edit"}, MERGE)
+    server.call("PATCH", f"{path}?fieldManager=kubectl-edit", change, MERGE)
 
-    with pytest.raises(RefusedError, match=r'(?s)conflict with "kubectl-edit".*rayVersion.*with --force'):
+    with pytest.raises(FailedError, match=r'(?s)conflict with "kubectl-edit".*rayVersion.*with --force'):
         rayproxy("serve", "-f", "documented.yaml")
-    assert server.get(path)["spec"]["rayClusterConfig"]["rayVersion"] == "2.99.0"
+    assert server.call("GET", path)["spec"]["rayClusterConfig"]["rayVersion"] == "2.99.0"
 
     rayproxy("serve", "-f", "documented.yaml", "--force")
-    assert server.get(path)["spec"]["rayClusterConfig"]["rayVersion"] != "2.99.0"
+    assert server.call("GET", path)["spec"]["rayClusterConfig"]["rayVersion"] != "2.99.0"
 
 
 def test_what_is_no_longer_asked_for_goes_and_what_others_added_stays(server, namespace, rayproxy):
     rayproxy("serve", "-f", "documented.yaml", "--node-selector", "pool=gpu")
     path = f"{RAYSERVICES.format(namespace)}/finetune-sample"
-    server.send("PATCH", path, {"metadata": {"labels": {"team": "nlp"}}}, {"fieldManager": "kubectl-label"}, MERGE)
+    server.call("PATCH", f"{path}?fieldManager=kubectl-label", {"metadata": {"labels": {"team": "nlp"}}}, MERGE)
 
     rayproxy("serve", "-f", "documented.yaml")
 
-    stored = server.get(path)
+    stored = server.call("GET", path)
     (group,) = stored["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     assert "nodeSelector" not in group["template"]["spec"]
     assert stored["metadata"]["labels"]["team"] == "nlp"
@@ -247,11 +214,11 @@ def test_what_is_no_longer_asked_for_goes_and_what_others_added_stays(server, na
 def test_applying_the_same_again_changes_nothing(server, namespace, rayproxy):
     rayproxy("serve", "-f", "documented.yaml", "--values", "values.yaml")
     path = f"{RAYSERVICES.format(namespace)}/qa-from-values"
-    before = server.get(path)["metadata"]
+    before = server.call("GET", path)["metadata"]
 
     rayproxy("serve", "-f", "documented.yaml", "--values", "values.yaml")
 
-    after = server.get(path)["metadata"]
+    after = server.call("GET", path)["metadata"]
     assert (after["generation"], after["uid"]) == (before["generation"], before["uid"])
 
 
@@ -262,9 +229,9 @@ def test_a_service_that_others_made_is_not_given_to_kuberay_unless_forced(server
         "metadata": {"name": "finetune-sample-service"},
         "spec": {"ports": [{"port": 80}]},
     }
-    server.send("POST", f"/api/v1/namespaces/{namespace}/services", service, {"fieldManager": "helm"})
+    server.call("POST", f"/api/v1/namespaces/{namespace}/services" + "?fieldManager=helm", service)
 
-    with pytest.raises(RefusedError, match="Service finetune-sample-service exists and was made by helm"):
+    with pytest.raises(FailedError, match="Service finetune-sample-service exists and was made by helm"):
         rayproxy("serve", "-f", "documented.yaml")
     assert not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
 
@@ -277,20 +244,99 @@ def test_unserve_takes_away_what_serve_made(server, namespace, rayproxy):
 
     rayproxy("unserve", "finetune-sample", "-n", namespace)
 
-    until(lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
-    with pytest.raises(RefusedError, match=f"there is no RayService finetune-sample in namespace {namespace}"):
+    until("it is gone", lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
+    with pytest.raises(FailedError, match=f"there is no RayService finetune-sample in namespace {namespace}"):
         rayproxy("unserve", "finetune-sample", "-n", namespace)
 
 
 def test_unserve_leaves_what_others_made_alone_unless_forced(server, namespace, rayproxy):
     by_somebody_else(rayproxy, server, namespace)
 
-    with pytest.raises(RefusedError, match="was made by kubectl-create, not by rayproxy: delete it with --force"):
+    with pytest.raises(FailedError, match="was made by kubectl-create, not by rayproxy: delete it with --force"):
         rayproxy("unserve", "finetune-sample", "-n", namespace)
     assert there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
 
     rayproxy("unserve", "finetune-sample", "-n", namespace, "--force")
-    until(lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
+    until("it is gone", lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
+
+
+@pytest.fixture
+def frugal(server, namespace, kubeconfig, tmp_path):
+    """Return the kubeconfig of somebody who may apply RayServices in the namespace, and nothing else."""
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    account = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+    kind = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "frugal"}}
+    rules = [
+        {"apiGroups": ["ray.io"], "resources": ["rayservices"], "verbs": ["get", "create", "patch"]},
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["get"]},
+    ]
+    subject = {"kind": "ServiceAccount", "name": "frugal", "namespace": namespace}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "frugal"}
+    made = {
+        f"{account}/frugal": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "frugal"}},
+        f"{rbac}/roles/frugal": {**kind, "kind": "Role", "rules": rules},
+        f"{rbac}/rolebindings/frugal": {
+            **kind,
+            "kind": "RoleBinding",
+            "subjects": [subject],
+            "roleRef": role,
+        },
+    }
+    for path, body in made.items():
+        server.call("POST", path.rpartition("/")[0], body)
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = server.call("POST", f"{account}/frugal/token", request)["status"]["token"]
+    config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+    config["users"][0]["user"] = {"token": token}
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    yield path
+    for made_path in made:
+        server.call("DELETE", made_path)
+
+
+def test_who_may_not_read_definitions_says_which_kuberay_it_is(frugal, defined, server, namespace, capsys):
+    words = ["serve", "-f", str(golden.INPUTS / "documented.yaml"), "--kubeconfig", str(frugal)]
+
+    assert main(words) == 1
+    assert "say which release of KubeRay it has with --kuberay" in capsys.readouterr().err
+
+    assert main([*words, "--kuberay", defined.kuberay]) == 0
+    assert there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
+
+
+def test_the_context_says_which_namespace(server, namespace, kubeconfig, tmp_path, capsys):
+    config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+    (context,) = config["contexts"]
+    context["context"]["namespace"] = namespace
+    del config["current-context"]
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    create_checkpoint(server, namespace, "published.yaml")
+
+    words = ["serve", "qa-service-chatglm3", "--kubeconfig", str(path), "--context", context["name"]]
+    assert main(words) == 0, capsys.readouterr().err
+
+    assert there(server, f"{RAYSERVICES.format(namespace)}/qa-service-chatglm3")
+
+
+def test_an_api_server_that_is_away_is_named(tmp_path, capsys, kubeconfig):
+    config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+
+    assert main(["serve", "-f", str(golden.INPUTS / "documented.yaml"), "--kubeconfig", str(path)]) == 1
+
+    assert "https://127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_a_kubeconfig_that_is_not_there_is_named(tmp_path, capsys):
+    path = str(tmp_path / "nowhere")
+
+    assert main(["unserve", "x", "--kubeconfig", path]) == 1
+
+    assert path in capsys.readouterr().err
 
 
 def test_a_dry_run_against_the_cluster_changes_nothing(server, namespace, rayproxy):

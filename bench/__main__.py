@@ -1,0 +1,5 @@
+"""Run the proxy's benchmarks: python -m bench."""
+
+from bench.propagation import main
+
+main()

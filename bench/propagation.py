@@ -1,0 +1,163 @@
+"""From `serve Service created` to `nginx answers from it`: rayproxy beside the plain script, in one run.
+
+Both speak to the same API server, one after the other, so that neither takes the other's processor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.apiserver import Cluster, local_api_server
+from tests.support.daemon import Daemon
+from tests.support.http import free_port, request
+from tests.support.kuberay import KubeRay
+from tests.support.upstream import Upstream
+from tests.support.waiting import until
+
+CRD = Path(__file__).parent.parent / "tests/crds/rayservices.yaml"
+CALM = 4.5  # s between two changes, so that each is the first one after calm
+
+
+@dataclass
+class Contestant:
+    """Hold one way to keep nginx in step: its port, and how to count its reloads."""
+
+    name: str
+    port: int
+    reloads: Callable[[], int]
+
+
+def main(samples: int = 9, sizes: tuple[int, ...] = (20, 5000), burst: int = 300) -> dict[str, object]:
+    """Run all, print a table, return the figures."""
+    figures: dict[str, object] = {}
+    with local_api_server(("--max-requests-inflight=0", "--max-mutating-requests-inflight=0")) as cluster:
+        cluster.install_crd(CRD)
+        upstream = Upstream(host="0.0.0.0", name="bench")
+        world = KubeRay(cluster, cluster.namespace("bench"), upstream.port)
+        with ThreadPoolExecutor(8) as pool:
+            made = 0
+            for size in sizes:
+                list(pool.map(world.routed, (f"s{number:05d}" for number in range(made, size))))
+                made = size
+                medians = {}
+                for contest in (plain_script, rayproxy):
+                    with contest(cluster) as one:
+                        wait_routed(one, f"s{size - 1:05d}", 300)
+                        medians[one.name] = propagation(one, world, samples, size)
+                        if size == sizes[0]:
+                            figures[f"burst, {one.name}"] = at_once(one, world, pool, burst)
+                figures[f"{size} services"] = medians
+                print(f"{size} services: " + compare(medians), flush=True)
+        upstream.close()
+    for name, value in figures.items():
+        if name.startswith("burst"):
+            print(f"{name}: {value}", flush=True)
+    return figures
+
+
+def propagation(one: Contestant, world: KubeRay, samples: int, size: int) -> dict[str, float]:
+    """Return the times in ms of `samples` new routes, each after calm; what was made is removed again."""
+    times = []
+    for number in range(samples):
+        name = f"new-{one.name}-{size}-{number}"
+        rayservice = world.rayservice(name)
+        time.sleep(CALM)
+        service = world.service(rayservice)
+        created = time.perf_counter()
+        wait_routed(one, name, 60)
+        times.append((time.perf_counter() - created) * 1000)
+        time.sleep(CALM)
+        world.delete_rayservice(name)
+        world.delete_service(service["metadata"]["name"])
+        time.sleep(CALM)
+    return {"median": statistics.median(times), "min": min(times), "max": max(times)}
+
+
+def at_once(one: Contestant, world: KubeRay, pool: ThreadPoolExecutor, count: int) -> dict[str, float]:
+    """Create many at once; return how long after the last one all were routed, and the reloads it took."""
+    time.sleep(CALM * 2)
+    names = [f"burst-{one.name}-{number}" for number in range(count)]
+    before = one.reloads()
+    started = time.perf_counter()
+    made = list(pool.map(world.routed, names))
+    created = time.perf_counter()
+    for name in names:
+        wait_routed(one, name, 120)
+    seconds = time.perf_counter() - created
+    time.sleep(2)
+    figures = {"created in s": created - started, "routed after s": seconds, "reloads": one.reloads() - before}
+    list(pool.map(world.delete_rayservice, names))
+    list(pool.map(world.delete_service, (service["metadata"]["name"] for _, service in made)))
+    time.sleep(CALM)
+    return {key: round(value, 2) for key, value in figures.items()}
+
+
+def wait_routed(one: Contestant, name: str, seconds: float) -> None:
+    """Ask nginx until it answers from the upstream."""
+
+    def answered() -> bool:
+        with contextlib.suppress(OSError):
+            return request(("127.0.0.1", one.port), f"/apis/rayservice/{name}/").status == 200
+        return False
+
+    until(f"{one.name} routes {name}", answered, seconds, every=0.001)
+
+
+@contextlib.contextmanager
+def rayproxy(cluster: Cluster) -> Iterator[Contestant]:
+    """Run the daemon."""
+    folder = Path(tempfile.mkdtemp(prefix="rp-"))
+    daemon = Daemon(folder, {"KUBECONFIG": str(cluster.kubeconfig(folder)), "LOG_LEVEL": "info"})
+    try:
+        daemon.start(ready=False)
+        until("ready", daemon.is_ready, 120)
+        yield Contestant("rayproxy", daemon.port, lambda: daemon.reloads)
+    finally:
+        daemon.clean_up()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def plain_script(cluster: Cluster) -> Iterator[Contestant]:
+    """Run the plain script and its nginx, the routes that exist already written in one go."""
+    folder = Path(tempfile.mkdtemp(prefix="rp-"))
+    port = free_port()
+    (folder / "nginx.conf").write_text(
+        f"worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/error.log;\n"
+        "events { worker_connections 4096; }\n"
+        "http { access_log off; map $http_upgrade $connection_upgrade { default upgrade; '' close; }\n"
+        f"server {{ listen 127.0.0.1:{port}; include ray-*.conf; }} }}\n"
+    )
+    subprocess.run(["nginx", "-c", str(folder / "nginx.conf")], check=True)
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig(folder)), "PYTHONWARNINGS": "ignore"}
+    script = subprocess.Popen([sys.executable, "-m", "bench.plain_script", str(folder)], env=environment)
+    try:
+        yield Contestant("script", port, lambda: len((folder / "reloads").read_text().splitlines()))
+    finally:
+        script.terminate()
+        script.wait()
+        subprocess.run(["nginx", "-s", "stop", "-c", str(folder / "nginx.conf")], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def compare(medians: dict[str, dict[str, float]]) -> str:
+    """Return the medians and their ratio in words."""
+    script, ours = medians["script"], medians["rayproxy"]
+    cells = [f"{name} {m['median']:.0f} ms ({m['min']:.0f} to {m['max']:.0f})" for name, m in medians.items()]
+    return f"{', '.join(cells)}, script / rayproxy = {script['median'] / ours['median']:.2f}"
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(), indent=2))

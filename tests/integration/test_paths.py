@@ -1,0 +1,117 @@
+"""The documented template beside the default one: what the upstream really receives, byte for byte."""
+
+from __future__ import annotations
+
+import re
+import socket
+from urllib.parse import unquote_to_bytes
+
+import pytest
+
+from tests.support.daemon import Daemon
+
+Sides = dict[str, Daemon]
+
+# RFC 3986: what a request target may be made of.
+TARGET = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})+")
+
+SAME = [
+    "", "inference", "a/b/c", "embeddings/QuestionAnswer?stream=true", "?x=1", "a?x=1&y=%20%2F", "a?", "a??b",
+    "a%2Fb", "a%2fb?q=%2F", "a%26b", "a%7Eb", "a+b", "a;b=c", "a:b@c", "a~b!$'()*,", "a//b", "//", "a/./b",
+    "a/../b", "%2e%2e%2fchat/x", "x" * 8000, "a?" + "q" * 8000,
+]  # fmt: skip
+ONLY_DEFAULT = [
+    "a%20b", "a%3Fb", "a%3fadmin=1?d", "a%25xx", "a%2520b", "a%250d%250ab", "%E4%BD%A0", "a%23b", "a%22b", "a%5Cb",
+    "a%09b", "a%7Fb", "a%0d%0aX-Evil:%201", "a%20HTTP/1.1%0d%0aHost:%20evil",
+]  # fmt: skip
+BOTH_REFUSE = [
+    ("..", 404), ("../x", 404), ("..%2fx", 404), ("%2e%2e/x", 404), ("a/../../y", 404), ("a%00b", 400), ("a%zz", 400),
+    ("../../../../etc/passwd", 400), ("x" * 40_000, 414),
+]  # fmt: skip
+
+
+def line(sides: Sides, template: str, tail: str, **options) -> dict:
+    answer = sides[template].route("chat", tail, **options)
+    assert answer.status == 200, answer
+    return answer.json
+
+
+def meaning(target: str) -> tuple[bytes, str]:
+    """Return the path as it decodes, normalised as nginx does it, and the query."""
+    path, _, query = target.partition("?")
+    path = re.sub(rb"/[^/]+/\.\.(?=/|$)|/\.(?=/|$)", b"", unquote_to_bytes(path)).decode("latin-1")
+    return re.sub(r"/+", "/", path).encode("latin-1"), query
+
+
+def works(seen: dict, tail: str) -> bool:
+    """Tell whether the upstream got a valid request line that means what was asked for."""
+    _, target, _ = (seen["line"] + "   ").split(" ", 2)
+    proper = re.fullmatch(r"[A-Z]+ \S+ HTTP/1\.1", seen["line"]) and TARGET.fullmatch(target)
+    return bool(proper) and meaning(target) == meaning("/" + tail.replace("%2e%2e%2fchat/", ""))
+
+
+@pytest.mark.fault(29)
+@pytest.mark.parametrize("tail", SAME)
+def test_where_the_documented_template_works_the_default_sends_the_same_line_and_headers(sides, tail):
+    documented, default = line(sides, "documented", tail), line(sides, "prefix", tail)
+    assert works(documented, tail), documented["line"]
+    assert default == documented
+
+
+@pytest.mark.fault(29)
+@pytest.mark.parametrize("tail", ONLY_DEFAULT)
+def test_where_the_documented_template_fails_the_default_works(sides, tail):
+    documented, default = line(sides, "documented", tail), line(sides, "prefix", tail)
+    assert not works(documented, tail), documented["line"]
+    assert works(default, tail), default["line"]
+    assert "x-evil" not in default["headers"]
+    assert default["headers"]["host"] == "proxy.test"
+
+
+@pytest.mark.fault(29)
+@pytest.mark.parametrize(("tail", "status"), BOTH_REFUSE)
+def test_a_path_that_leaves_the_prefix_or_is_no_path_reaches_no_upstream(sides, tail, status):
+    for side in sides.values():
+        answer = side.route("chat", tail)
+        assert answer.status == status
+        assert answer.json["error"]["code"] == status
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_methods_bodies_and_headers_arrive_the_same_through_both(sides, method):
+    options = {
+        "method": method,
+        "body": '{"input": "你好"}'.encode() if method.startswith("P") else b"",
+        "headers": {
+            "Content-Type": "application/json; charset=utf-8", "Authorization": "Bearer x", "Cookie": "a=b",
+            "X-Forwarded-For": "192.0.2.7", "X-Custom": "ü;$host", "Accept-Encoding": "gzip", "Via": "1.1 front",
+        },
+    }  # fmt: skip
+    documented, default = (line(sides, side, "inference?a=b", **options) for side in ("documented", "prefix"))
+    assert documented == default
+    assert documented["line"] == f"{method} /inference?a=b HTTP/1.1"
+    seen = default["headers"]
+    assert (seen["host"], seen["x-real-ip"]) == ("proxy.test", "127.0.0.1")
+    assert seen["x-forwarded-for"] == "192.0.2.7, 127.0.0.1"
+    assert (seen["authorization"], seen["cookie"]) == ("Bearer x", "a=b")
+    assert seen["x-custom"].encode("latin-1").decode() == "ü;$host"
+    assert default["body"].encode("latin-1") == options["body"]
+
+
+def test_a_body_of_unknown_length_arrives_whole_through_both(sides):
+    for side in sides.values():
+        with socket.create_connection(("127.0.0.1", side.port), 10) as connection:
+            connection.sendall(
+                b"POST /apis/rayservice/chat/x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
+                b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
+            )
+            answer = b""
+            while piece := connection.recv(4096):
+                answer += piece
+        assert b'"body": "abcdefg"' in answer
+
+
+def test_a_name_does_not_match_another_one_that_it_begins(sides):
+    for side in sides.values():
+        for name in ("cha", "chatt", "chat-2", "CHAT", "chat.", "chat%20", "x/apis/rayservice/cha"):
+            assert side.error(name) == "rayservice_not_found"

@@ -1,0 +1,123 @@
+"""Objects that hold anything: nothing raises, and nothing but checked values reaches a file."""
+
+import copy
+import ipaddress
+import re
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rayproxy.model import Route, Snapshot
+from rayproxy.objects import UnreadableError, labels_of, read_rayservice, read_service
+from rayproxy.rayservice import Policy, decide
+from rayproxy.render import NginxSettings, render
+from rayproxy.status import statuses, table
+from rayproxy.templates import load_location
+from tests.support.manifests import rayservice, service
+
+SETTINGS = NginxSettings("127.0.0.1:8080", "/s/run", "", 2, 4096, 2100, 2000, "16m", access_log=False)
+TEMPLATES = {name: load_location(name) for name in ("prefix", "documented")}
+NAME, STATE_LINE = r"[a-z]([-a-z0-9]*[a-z0-9])?", r"    /[a-z]([-a-z0-9]*[a-z0-9])? (pending|rejected);"
+
+INJECTIONS = [
+    "a; } location /x { alias /etc/; }", "a\n}\nlocation / { return 200; }", "$host", "a$b", '"a', "'", "\\", "#",
+    "..", "../../etc/passwd", "a/b", "~", "*", "%0d%0a", "\r\nX: y", "\x00", "\ud800", "{{ Name }}", "{% raw %}",
+    "unix:/var/run/docker.sock", "169.254.169.254", "127.0.0.1:80/#", "127.0.0.1;", "None", "default", "include",
+    "[::1]", "::1", "0x7f.1", "2130706433", " 10.0.0.1", "10.0.0.1\n", "serve", "ray-x.conf", "", "\u0430", "\u0663",
+]  # fmt: skip
+LEAVES = st.one_of(
+    st.sampled_from(INJECTIONS), st.text(max_size=8), st.none(), st.booleans(), st.floats(), st.integers(),
+    st.binary(max_size=3), st.dates(), st.datetimes(timezones=st.none() | st.timezones()),
+)  # fmt: skip
+KEYS = st.sampled_from(["metadata", "name", "spec", "ports", "items"]) | st.text(max_size=4)
+JSON = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3))
+
+
+def paths(node: object, here: tuple = ()) -> list[tuple]:
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [here, *(path for key, child in children for path in paths(child, (*here, key)))]
+
+
+def replaced(obj: object, path: tuple, value: object) -> object:
+    if not path:
+        return value
+    obj = copy.copy(obj)
+    obj[path[0]] = replaced(obj[path[0]], path[1:], value)
+    return obj
+
+
+CHAT = rayservice(spec={"serveService": {"metadata": {"name": "given"}}, "upgradeStrategy": {"type": "None"}},
+                  status={"activeServiceStatus": {"rayClusterName": "c"}})  # fmt: skip
+ORIGINALS = (CHAT, service(CHAT), service(CHAT, "given"))
+
+
+@st.composite
+def worlds(draw) -> list[object]:
+    """Return a RayService and its Services with a few fields replaced by anything, and one that is fine."""
+    objects: list[object] = []
+    for original in ORIGINALS:
+        obj: object = original
+        for _ in range(draw(st.integers(0, 3))):
+            obj = replaced(obj, draw(st.sampled_from(paths(obj))), draw(JSON))
+        objects.append(obj)
+    fine = rayservice("fine")
+    return [*objects, fine, service(fine), draw(JSON)]
+
+
+def look(objects: list[object]) -> Snapshot:
+    rays, services = [], []
+    for obj in objects:
+        labels_of(obj)
+        for read, into in ((read_rayservice, rays), (read_service, services)):
+            try:
+                into.append(read(obj))
+            except UnreadableError:
+                continue
+    return Snapshot(tuple(rays), tuple(services))
+
+
+def expected(route: Route, template: str) -> str:
+    """Fill a template by hand, with values that full-match what they may be."""
+    assert re.fullmatch(NAME, route.key.name)
+    assert len(route.key.name) <= 63
+    assert type(route.backend.port) is int
+    assert 1 <= route.backend.port <= 65535
+    address = ipaddress.ip_address(route.backend.host.strip("[]"))
+    host = f"[{address}]" if address.version == 6 else str(address)
+    text = TEMPLATES[template].text
+    for variable, value in (("Name", route.key.name), ("ClusterIP", host), ("Port", str(route.backend.port))):
+        text = text.replace("{{ " + variable + " }}", value)
+    return text
+
+
+@pytest.mark.fault(22)
+@pytest.mark.fault(28)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(worlds(), st.sampled_from(["prefix", "documented"]), st.booleans())
+def test_whatever_objects_hold_nothing_raises_and_only_checked_values_reach_a_file(objects, template, unowned):
+    decisions = decide(look(objects), Policy(unowned=unowned))
+    files = render(decisions, TEMPLATES[template], SETTINGS)
+    routes = {f"ray-{d.key.name}.conf": d for d in decisions if isinstance(d, Route)}
+    assert "ray-fine.conf" in routes
+    assert files.keys() == routes.keys() | {"nginx.conf", "unrouted.conf"}
+    for name, route in routes.items():
+        assert files[name].text.startswith(expected(route, template))
+    assert files["nginx.conf"] == render([], TEMPLATES[template], SETTINGS)["nginx.conf"]
+    lines = files["unrouted.conf"].text.splitlines()
+    assert all(re.fullmatch(STATE_LINE, line) for line in lines[4:-1]), lines
+    assert all(char.isprintable() for char in table(statuses(decisions, {}, "now").values()).replace("\n", ""))
+
+
+@pytest.mark.fault(28)
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_each_injection_in_each_field_changes_no_byte_but_by_a_checked_value(injection):
+    for index, original in enumerate(ORIGINALS):
+        for path in paths(original):
+            objects = list(ORIGINALS)
+            objects[index] = replaced(original, path, injection)
+            decisions = decide(look(objects), Policy())
+            files = render(decisions, TEMPLATES["prefix"], SETTINGS)
+            for decision in decisions:
+                if isinstance(decision, Route):
+                    assert files[f"ray-{decision.key.name}.conf"].text == expected(decision, "prefix")

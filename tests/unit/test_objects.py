@@ -1,0 +1,97 @@
+"""What is read out of objects that may hold anything."""
+
+import datetime as dt
+
+import pytest
+import yaml
+
+from rayproxy.model import Key, Owner, Port
+from rayproxy.objects import UnreadableError, labels_of, read_key, read_rayservice, read_service
+from tests.support.manifests import OLD, rayservice, reference, service
+
+
+def test_a_rayservice_is_read_to_the_fields_that_decide():
+    obj = rayservice(
+        spec={
+            "serveService": {"metadata": {"name": "given"}},
+            "upgradeStrategy": {"type": "NewClusterWithIncrementalUpgrade"},
+        },
+        status={"activeServiceStatus": {"rayClusterName": "chat-raycluster-x"}},
+    )
+    read = read_rayservice(obj)
+    assert (read.key, read.uid, read.created) == (Key("default", "chat"), "uid-default-chat", OLD)
+    assert (read.serve_service, read.incremental, read.active_cluster) == ("given", True, "chat-raycluster-x")
+    assert not read.terminating
+
+
+@pytest.mark.fault(58)
+def test_objects_that_differ_in_status_and_annotations_alone_read_as_equal():
+    calm = rayservice()
+    busy = rayservice(
+        annotations={"heartbeat": "x" * 1_000_000}, resourceVersion="77", status={"serviceStatus": "Running"}
+    )
+    assert read_rayservice(calm) == read_rayservice(busy)
+    quiet = service(calm)
+    loud = service(calm)
+    loud["metadata"]["annotations"] = {"a": "b"}
+    assert read_service(quiet) == read_service(loud)
+
+
+def test_the_controller_among_several_owners_is_the_owner():
+    chat = rayservice()
+    obj = service(chat)
+    obj["metadata"]["ownerReferences"] = [{"kind": "Other", "name": "o", "uid": "u"}, reference(chat)]
+    assert read_service(obj).owner == Owner("RayService", "chat", "uid-default-chat")
+    obj["metadata"]["ownerReferences"] = [reference(chat) | {"controller": "true"}]
+    assert read_service(obj).owner is None
+
+
+def test_a_missing_namespace_is_default():
+    assert read_key({"metadata": {"name": "chat"}}) == Key("default", "chat")
+
+
+@pytest.mark.parametrize("obj", [None, 7, "x", [], {}, {"metadata": None}, {"metadata": {"name": 7}},
+                                 {"metadata": {"name": ""}}, {"metadata": []}])  # fmt: skip
+@pytest.mark.fault(22)
+def test_what_has_no_name_is_unreadable(obj):
+    with pytest.raises(UnreadableError, match=r"metadata\.name is missing or not a string"):
+        read_rayservice(obj)
+    with pytest.raises(UnreadableError):
+        read_service(obj)
+
+
+@pytest.mark.fault(22)
+def test_values_of_wrong_types_read_as_missing():
+    obj = rayservice(uid=7, creationTimestamp=[], spec={"serveService": "x"}, status=None)
+    read = read_rayservice(obj)
+    assert (read.uid, read.created, read.serve_service, read.active_cluster) == ("", "", "", "")
+    odd = service(rayservice(), clusterIP={"a": 1}, ports={"serve": 1}, type=None)
+    assert (read_service(odd).cluster_ip, read_service(odd).ports, read_service(odd).type) == ("", (), "")
+
+
+@pytest.mark.fault(22)
+@pytest.mark.parametrize(
+    "value", ["8000", "'8000'", "null", "true", "[1]", "{a: 1}", ".nan", "0x" + "f" * 5000, "1e400"]
+)
+def test_a_port_of_any_value_can_be_compared_and_shown(value):
+    one, two = (
+        read_service(service(rayservice(), ports=[{"name": "serve", "port": yaml.safe_load(value)}])) for _ in "12"
+    )
+    assert one == two
+    assert hash(one) == hash(two)
+    assert len(repr(one.ports)) < 200
+
+
+def test_a_port_that_is_no_mapping_is_a_port_of_nothing():
+    assert read_service(service(rayservice(), ports=["x"])).ports == (Port("", None, "TCP"),)
+
+
+def test_an_unquoted_timestamp_of_yaml_orders_like_a_quoted_one():
+    unquoted = yaml.safe_load("metadata: {name: a, creationTimestamp: 2024-01-01T02:00:00+02:00}")
+    assert isinstance(unquoted["metadata"]["creationTimestamp"], dt.datetime)
+    assert read_rayservice(unquoted).created == OLD
+
+
+def test_labels_that_are_no_strings_are_left_out():
+    assert labels_of({"metadata": {"labels": {"app": "x", "n": 1, 2: "y"}}}) == {"app": "x"}
+    assert labels_of({"metadata": {"labels": ["app"]}}) == {}

@@ -1,0 +1,272 @@
+"""What becomes of every RayService: the table of decisions."""
+
+import pytest
+
+from rayproxy.model import Decision, Pending, Rejection, Snapshot
+from rayproxy.objects import read_rayservice, read_service
+from rayproxy.rayservice import Policy, decide
+from rayproxy.settings import Settings
+from tests.support.manifests import YOUNG, key, rayservice, reference, route_of, service
+
+STRICT, OPEN = Policy(), Policy(unowned=True)
+CHAT = rayservice()
+
+
+def snapshot(*objects) -> Snapshot:
+    return Snapshot(
+        tuple(read_rayservice(obj) for obj in objects if obj.get("kind") == "RayService"),
+        tuple(read_service(obj) for obj in objects if obj.get("kind") == "Service"),
+    )
+
+
+def decisions(*objects, policy: Policy = STRICT) -> dict[str, Decision]:
+    return {str(decision.key): decision for decision in decide(snapshot(*objects), policy)}
+
+
+def only(*objects, policy: Policy = STRICT) -> Decision:
+    (decision,) = decide(snapshot(*objects), policy)
+    return decision
+
+
+def without_owner(obj: dict) -> dict:
+    return obj | {"metadata": {k: v for k, v in obj["metadata"].items() if k != "ownerReferences"}}
+
+
+def test_a_rayservice_with_its_service_is_routed_to_the_services_address():
+    assert str(route_of(only(CHAT, service(CHAT))).backend) == "127.0.0.1:8000"
+
+
+def test_the_service_named_in_the_spec_comes_before_the_default_one():
+    chat = rayservice(spec={"serveService": {"metadata": {"name": "given"}}})
+    both = (service(chat, "given", clusterIP="10.0.0.1"), service(chat, clusterIP="10.0.0.2"))
+    assert route_of(only(chat, *both)).backend.host == "10.0.0.1"
+    assert route_of(only(chat, both[1])).backend.host == "10.0.0.2"
+
+
+def test_after_a_rename_in_the_spec_the_service_of_the_old_name_goes_on_until_the_new_one_is_there():
+    renamed = rayservice(spec={"serveService": {"metadata": {"name": "new"}}})
+    old, new = service(renamed, "old", clusterIP="10.0.0.1"), service(renamed, "new", clusterIP="10.0.0.2")
+    assert route_of(only(renamed, old)).backend.host == "10.0.0.1"
+    assert route_of(only(renamed, old, new)).backend.host == "10.0.0.2"
+
+
+def test_of_several_services_of_old_names_the_youngest_answers():
+    older, younger = service(CHAT, "a", clusterIP="10.0.0.1"), service(CHAT, "b", clusterIP="10.0.0.2")
+    younger["metadata"]["creationTimestamp"] = YOUNG
+    assert route_of(only(CHAT, older, younger)).backend.host == "10.0.0.2"
+
+
+def incremental(active: str) -> dict:
+    return rayservice(
+        spec={"upgradeStrategy": {"type": "NewClusterWithIncrementalUpgrade"}},
+        status={"activeServiceStatus": {"rayClusterName": active}},
+    )
+
+
+def of_cluster(chat: dict, cluster: str, address: str) -> dict:
+    obj = service(chat, f"{cluster}-serve-svc", clusterIP=address)
+    owner = {"kind": "RayCluster", "name": cluster, "uid": f"uid-{cluster}", "controller": True}
+    obj["metadata"]["ownerReferences"] = [owner]
+    return obj
+
+
+def test_an_incremental_upgrade_follows_the_active_clusters_own_service():
+    services = [of_cluster(CHAT, "chat-1", "10.0.0.1"), of_cluster(CHAT, "chat-2", "10.0.0.2")]
+    assert route_of(only(incremental("chat-1"), *services)).backend.host == "10.0.0.1"
+    assert route_of(only(incremental("chat-2"), *services)).backend.host == "10.0.0.2"
+
+
+def test_an_incremental_upgrade_whose_cluster_has_no_service_yet_uses_the_stable_one():
+    assert route_of(only(incremental("chat-3"), service(CHAT, clusterIP="10.0.0.9"))).backend.host == "10.0.0.9"
+
+
+def test_a_clusters_service_is_no_backend_for_a_rayservice_with_another_active_cluster():
+    assert isinstance(only(incremental("chat-2"), of_cluster(CHAT, "chat-1", "10.0.0.1")), Pending)
+
+
+def test_a_rayservice_without_a_service_is_pending_and_says_which_service_it_waits_for():
+    pending = only(rayservice(spec={"serveService": {"metadata": {"name": "given"}}}))
+    assert isinstance(pending, Pending)
+    assert "no Service given or chat-serve-svc with the label ray.io/serve yet" in pending.message
+
+
+def test_a_service_without_its_address_yet_is_pending():
+    pending = only(CHAT, service(CHAT, clusterIP=""))
+    assert isinstance(pending, Pending)
+    assert pending.message == "the Service default/chat-serve-svc has no ClusterIP yet"
+
+
+def test_a_service_that_is_being_deleted_is_no_backend_and_a_rayservice_that_is_has_no_route():
+    going = service(CHAT)
+    going["metadata"]["deletionTimestamp"] = YOUNG
+    assert isinstance(only(CHAT, going), Pending)
+    assert decisions(rayservice(deletionTimestamp=YOUNG), service(CHAT)) == {}
+
+
+def test_the_service_that_a_deleted_rayservice_of_the_same_name_left_behind_is_waited_out():
+    recreated = rayservice(uid="uid-2")
+    pending = only(recreated, service(CHAT))
+    assert isinstance(pending, Pending)
+    assert "still belongs to the deleted RayService of this name" in pending.message
+    assert route_of(only(recreated, service(recreated))).uid == "uid-2"
+
+
+FOREIGN = service(rayservice("other"), "chat-serve-svc")
+UNLABELLED = service(CHAT)
+UNLABELLED["metadata"]["labels"] = {}
+REFUSALS = [
+    ("ServiceNotOwned", "is owned by RayService other, not made by KubeRay", FOREIGN),
+    ("ServiceNotOwned", "is without an owner, not made by KubeRay", without_owner(service(CHAT))),
+    ("ServiceNotOwned", "is without the label ray.io/serve", UNLABELLED),
+    ("ExternalName", "is of type ExternalName, which could point anywhere: use ClusterIP",
+     service(CHAT, type="ExternalName", externalName="evil.example")),
+    ("Headless", "is headless (clusterIP: None): give it a ClusterIP", service(CHAT, clusterIP="None")),
+    ("InvalidAddress", "is not an IP address", service(CHAT, clusterIP="localhost")),
+    ("InvalidAddress", "is not an IP address", service(CHAT, clusterIP="10.0.0.1; } location /x {")),
+    ("InvalidAddress", "is not an IP address", service(CHAT, clusterIP="10.0.0.1\n")),
+    ("InvalidAddress", "is not an IP address", service(CHAT, clusterIP="010.0.0.1")),
+    ("InvalidAddress", "is not an IP address", service(CHAT, clusterIP="unix:/var/run/docker.sock")),
+    ("AddressForbidden", "is link-local: no Service has such an address", service(CHAT, clusterIP="169.254.169.254")),
+    ("AddressForbidden", "is link-local", service(CHAT, clusterIP="::ffff:169.254.169.254")),
+    ("AddressForbidden", "is link-local", service(CHAT, clusterIP="fe80::1")),
+    ("AddressForbidden", "", service(CHAT, clusterIP="fe80::1%eth0")),
+    ("AddressForbidden", "is scoped", service(CHAT, clusterIP="fd00::1%eth0")),
+    ("AddressForbidden", "is multicast", service(CHAT, clusterIP="224.0.0.1")),
+    ("AddressForbidden", "is unspecified", service(CHAT, clusterIP="0.0.0.0")),
+    ("AddressForbidden", "is unspecified", service(CHAT, clusterIP="::")),
+    ("AddressForbidden", "is reserved", service(CHAT, clusterIP="255.255.255.255")),
+    ("NoServePort", "name one TCP port 'serve' (found: none)", service(CHAT, ports=[])),
+    ("NoServePort", "(found: a=1, b=2)", service(CHAT, ports=[{"name": "a", "port": 1}, {"name": "b", "port": 2}])),
+    ("NoServePort", "no usable port", service(CHAT, ports=[{"name": "serve", "port": 0}])),
+    ("NoServePort", "no usable port", service(CHAT, ports=[{"name": "serve", "port": 65536}])),
+    ("NoServePort", "no usable port", service(CHAT, ports=[{"name": "serve", "port": True}])),
+    ("NoServePort", "no usable port", service(CHAT, ports=[{"name": "serve", "port": "8000"}])),
+    ("NoServePort", "no usable port", service(CHAT, ports=[{"name": "serve", "port": 8000.0}])),
+    ("NoServePort", "no usable port", service(CHAT, ports=[{"name": "serve", "port": 8000, "protocol": "UDP"}])),
+]  # fmt: skip
+
+
+@pytest.mark.fault(27)
+@pytest.mark.parametrize(("reason", "words", "bad"), REFUSALS)
+def test_a_service_that_cannot_be_a_backend_is_refused_with_a_reason(reason, words, bad):
+    rejection = only(CHAT, bad)
+    assert isinstance(rejection, Rejection)
+    assert rejection.reason == reason
+    assert words in rejection.message
+    assert len(rejection.message) < 500
+
+
+@pytest.mark.fault(27)
+def test_a_service_in_another_namespace_is_never_a_backend():
+    elsewhere = service(CHAT)
+    elsewhere["metadata"]["namespace"] = "kube-system"
+    assert isinstance(only(CHAT, elsewhere), Pending)
+
+
+def test_a_port_named_serve_comes_before_others_and_one_port_needs_no_name():
+    two = [{"name": "metrics", "port": 1}, {"name": "serve", "port": 2}]
+    assert route_of(only(CHAT, service(CHAT, ports=two))).backend.port == 2
+    assert route_of(only(CHAT, service(CHAT, ports=[{"port": 3}]))).backend.port == 3
+
+
+def test_an_ipv6_address_stands_in_brackets_and_in_its_shortest_form():
+    assert str(route_of(only(CHAT, service(CHAT, clusterIP="FD00:0:0::0001"))).backend) == "[fd00::1]:8000"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_loopback_is_taken_in_both_families(address):
+    assert route_of(only(CHAT, service(CHAT, clusterIP=address))).backend.port == 8000
+
+
+def test_an_address_outside_the_allowed_cidrs_is_refused_by_name():
+    policy = Policy(Settings(allowed_cidrs="10.96.0.0/12,fd00::/8").networks)
+    assert route_of(only(CHAT, service(CHAT, clusterIP="10.96.0.1"), policy=policy))
+    rejection = only(CHAT, service(CHAT, clusterIP="10.112.0.1"), policy=policy)
+    assert isinstance(rejection, Rejection)
+    assert rejection.reason == "AddressNotAllowed"
+    assert "10.112.0.1 of the Service default/chat-serve-svc is outside the allowed CIDRs 10.96.0.0/12, fd00::/8" in (
+        rejection.message
+    )
+
+
+def test_a_service_without_an_owner_is_a_backend_only_where_the_policy_says_so():
+    hand_made = without_owner(service(CHAT))
+    hand_made["metadata"]["labels"] = {}
+    assert route_of(only(CHAT, hand_made, policy=OPEN))
+    assert isinstance(only(CHAT, hand_made), Rejection)
+    assert isinstance(only(CHAT, FOREIGN, policy=OPEN), Rejection)
+
+
+NAMES = ["Chat", "9chat", "-chat", "chat-", "chat.v2", "chat_v2", "a b", "chat;", "chat\n", "ch%61t", "x" * 64, "ä"]
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_is_no_dns_1035_label_is_refused_and_the_others_are_not_touched(name):
+    bad = rayservice(name)
+    found = decisions(bad, service(bad), CHAT, service(CHAT))
+    rejection = found.pop(f"default/{name}")
+    assert isinstance(rejection, Rejection)
+    assert (rejection.reason, "is not a DNS-1035 label" in rejection.message) == ("InvalidName", True)
+    assert route_of(found["default/chat"])
+
+
+def test_a_namespace_that_is_no_label_is_refused():
+    rejection = only(rayservice(namespace="a/../b"))
+    assert isinstance(rejection, Rejection)
+    assert rejection.message == "the namespace 'a/../b' is not a DNS-1123 label"
+
+
+@pytest.mark.fault(26)
+def test_63_characters_are_a_name():
+    longest = rayservice("a" * 63)
+    assert route_of(only(longest, service(longest)))
+
+
+@pytest.mark.fault(25)
+def test_of_two_rayservices_of_one_name_the_older_wins_whatever_the_order():
+    young, old = rayservice(namespace="a", creationTimestamp=YOUNG), rayservice(namespace="b")
+    objects = [young, service(young), old, service(old)]
+    for order in (objects, objects[::-1]):
+        found = decisions(*order)
+        assert route_of(found["b/chat"])
+        loser = found["a/chat"]
+        assert isinstance(loser, Rejection)
+        assert loser.message == ("the name chat is taken by the older RayService b/chat: rename this one or that one")
+
+
+@pytest.mark.fault(25)
+def test_of_two_rayservices_of_one_age_the_first_by_namespace_wins_and_no_age_counts_as_youngest():
+    same = decisions(rayservice(namespace="b"), rayservice(namespace="a"))
+    assert isinstance(same["a/chat"], Pending)
+    assert isinstance(same["b/chat"], Rejection)
+    ageless = decisions(rayservice(namespace="a", creationTimestamp=None), rayservice(namespace="b"))
+    assert isinstance(ageless["a/chat"], Rejection)
+
+
+@pytest.mark.fault(25)
+def test_the_loser_takes_over_when_the_winner_goes():
+    winner, loser = rayservice(namespace="b"), rayservice(namespace="a", creationTimestamp=YOUNG)
+    gone = rayservice(namespace="b", deletionTimestamp=YOUNG)
+    assert isinstance(decisions(winner, loser, service(loser))["a/chat"], Rejection)
+    assert route_of(decisions(gone, loser, service(loser))["a/chat"])
+
+
+def test_decisions_come_ordered_by_namespace_and_name():
+    rays = [rayservice(name, namespace) for name, namespace in (("b", "x"), ("c", "a"), ("a", "x"))]
+    assert [decision.key for decision in decide(snapshot(*rays), STRICT)] == [
+        key("c", "a"),
+        key("a", "x"),
+        key("b", "x"),
+    ]
+
+
+def test_a_message_never_carries_more_of_a_value_than_a_person_reads():
+    long = "x" * 1_000_000
+    chat = rayservice(spec={"serveService": {"metadata": {"name": long}}}, status={
+        "activeServiceStatus": {"rayClusterName": long}})  # fmt: skip
+    stranger = service(CHAT)
+    stranger["metadata"]["ownerReferences"] = [reference(CHAT) | {"kind": long, "name": long, "uid": "another"}]
+    for decision in (only(chat), only(CHAT, stranger), only(rayservice(long))):
+        assert isinstance(decision, Pending | Rejection)
+        assert len(decision.message) < 1000, len(decision.message)

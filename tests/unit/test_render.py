@@ -1,0 +1,78 @@
+"""From decisions to the bytes of every file."""
+
+import hashlib
+import re
+
+import pytest
+
+from rayproxy.model import Backend, Pending, Rejection, Route
+from rayproxy.render import NginxSettings, render, render_route, revision_conf, unrouted
+from rayproxy.templates import check_location, load_location
+from tests.support.manifests import key
+
+SETTINGS = NginxSettings("127.0.0.1:8080", "/s/run", "", 2, 4096, 2100, 2000, "16m", access_log=False)
+PREFIX = load_location("prefix")
+ROUTE = Route(key(), "u", Backend("[fd00::1]", 8000))
+PENDING, REJECTED = Pending(key("slow"), "u", "m"), Rejection(key("bad"), "u", "R", "m")
+
+
+def test_a_revision_has_one_file_for_each_route_and_two_for_the_rest():
+    files = render([ROUTE, PENDING, REJECTED], PREFIX, SETTINGS)
+    assert sorted(files) == ["nginx.conf", "ray-chat.conf", "unrouted.conf"]
+    assert files["ray-chat.conf"].text == (
+        "location ^~ /apis/rayservice/chat/ {\n    proxy_pass http://[fd00::1]:8000/;\n}\n"
+    )
+    assert all(file.digest == hashlib.sha256(file.text.encode()).hexdigest() for file in files.values())
+
+
+def test_the_same_decisions_in_any_order_are_the_same_bytes():
+    decisions = [ROUTE, PENDING, REJECTED, Route(key("b"), "", Backend("10.0.0.1", 1))]
+    assert render(decisions, PREFIX, SETTINGS) == render(decisions[::-1], PREFIX, SETTINGS)
+
+
+@pytest.mark.fault(58)
+def test_what_is_only_said_about_a_rayservice_changes_no_byte():
+    first = [Pending(key(), "u", "waits for a"), Rejection(key("bad"), "u", "R", "a")]
+    other = [Pending(key(), "v", "waits for b"), Rejection(key("bad"), "v", "S", "b")]
+    assert render(first, PREFIX, SETTINGS) == render(other, PREFIX, SETTINGS)
+
+
+def test_a_name_without_a_route_is_pending_or_rejected_and_a_route_of_the_name_wins():
+    other = Rejection(key("chat", "other"), "", "NameConflict", "")
+    assert unrouted([ROUTE, PENDING, REJECTED, other]) == {"slow": "pending", "bad": "rejected"}
+    assert unrouted([Pending(key("chat"), "", ""), other]) == {"chat": "pending"}
+
+
+@pytest.mark.fault(28)
+def test_a_rejected_name_that_is_no_name_reaches_no_file():
+    hostile = [Rejection(key(name), "", "InvalidName", "") for name in ("a;b", "a b", "A", "../a", "$host", "a\n")]
+    assert unrouted(hostile) == {}
+    assert render(hostile, PREFIX, SETTINGS) == render([], PREFIX, SETTINGS)
+
+
+def test_the_settings_reach_nginx_conf():
+    text = render([], PREFIX, SETTINGS)["nginx.conf"].text
+    for line in ("worker_processes 2;", "worker_shutdown_timeout 2100s;", "pid /s/run/nginx.pid;", "access_log off;",
+                 "listen 127.0.0.1:8080;", "proxy_read_timeout 2000s;", "client_max_body_size 16m;"):  # fmt: skip
+        assert line in text
+    assert "user " not in text
+
+
+def test_revision_conf_names_the_revision_on_the_folders_own_socket():
+    text = revision_conf("0123456789abcdef", "/s/run")
+    assert "listen unix:/s/run/revision.sock;" in text
+    assert "return 200 0123456789abcdef;" in text
+
+
+def test_an_operators_template_is_filled_and_brings_the_redirect():
+    mine = check_location(
+        "mine", "location /x/{{ Namespace }}-{{ .Name }}/ { proxy_pass http://{{ .ClusterIP }}:{{ .Port }}; }"
+    )
+    assert render_route(ROUTE, mine).text == (
+        "location /x/default-chat/ { proxy_pass http://[fd00::1]:8000; }\n"
+        "location = /apis/rayservice/chat {\n    return 308 chat/$is_args$args;\n}\n"
+    )
+
+
+def test_the_default_template_has_a_literal_prefix_and_no_regex():
+    assert re.fullmatch(r"location \^~ /apis/rayservice/\{\{ Name \}\}/ \{\n.*\n\}\n", PREFIX.text)

@@ -1,0 +1,204 @@
+"""Whole trees on disk: what is trusted, what is brought back, and what is removed."""
+
+import os
+
+import pytest
+
+from rayproxy.render import file
+from rayproxy.revisions import KEEP, Revisions
+
+
+def conf(name):
+    return f"return {name};"
+
+
+@pytest.fixture
+def revisions(tmp_path):
+    return Revisions(tmp_path, conf)
+
+
+def tree(text="a", **more):
+    return {"nginx.conf": file(text)} | {f"ray-{name}.conf": file(value) for name, value in more.items()}
+
+
+def live(revisions, text="a", **more):
+    revision = revisions.write(tree(text, **more), revisions.current())
+    revisions.activate(revision)
+    return revision
+
+
+def folders(revisions):
+    return sorted(path.name for path in revisions.folder.iterdir())
+
+
+def test_what_was_written_and_activated_is_current_and_intact(revisions):
+    revision = live(revisions, chat="x")
+    assert revisions.current() == revision
+    assert revisions.intact(revision)
+    assert revision.conf.read_text() == "a"
+    assert (revision.path / "revision.conf").read_text() == conf(revision.name)
+    assert revisions.files(revision, ["ray-chat.conf"]) == {"ray-chat.conf": file("x")}
+
+
+def test_the_same_files_are_the_same_revision_and_are_not_written_again(revisions):
+    first = live(revisions)
+    inode = first.conf.stat().st_ino
+    assert revisions.write(tree(), None) == first
+    assert first.conf.stat().st_ino == inode
+
+
+def test_unchanged_files_are_linked_from_the_revision_before(revisions):
+    first, second = live(revisions, chat="x", slow="y"), live(revisions, chat="z", slow="y")
+    assert (second.path / "ray-slow.conf").stat().st_ino == (first.path / "ray-slow.conf").stat().st_ino
+    assert (first.path / "ray-chat.conf").read_text() == "x"
+    assert (second.path / "ray-chat.conf").read_text() == "z"
+
+
+def test_sha256sum_reads_the_list(revisions):
+    revision = live(revisions, chat="x")
+    assert os.system(f"cd {revision.path} && sha256sum -c --quiet SHA256SUMS") == 0
+
+
+DAMAGE = {
+    "edited": lambda path: (path / "ray-chat.conf").write_text("edited"),
+    "emptied": lambda path: os.truncate(path / "nginx.conf", 0),
+    "removed": lambda path: (path / "ray-chat.conf").unlink(),
+    "added": lambda path: (path / "ray-evil.conf").write_text("x"),
+    "not UTF-8": lambda path: (path / "revision.conf").write_bytes(b"\xff"),
+    "renamed revision": lambda path: (path / "revision.conf").write_text(conf("other")),
+    "a folder": lambda path: ((path / "ray-chat.conf").unlink(), (path / "ray-chat.conf").mkdir()),
+}
+
+
+@pytest.mark.fault(49)
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_tree_is_not_intact_and_its_content_is_written_again_beside_it(revisions, how):
+    good = live(revisions, chat="old")
+    bad = live(revisions, chat="new")
+    DAMAGE[how](bad.path)
+    assert not revisions.intact(bad)
+    again = revisions.write(tree(chat="new"), None)
+    assert again.name == f"{bad.name}-1"
+    assert revisions.intact(again)
+    assert revisions.recover() in (good, again)
+
+
+@pytest.mark.fault(49)
+@pytest.mark.parametrize("how", ["torn", "empty", "gone", "not UTF-8"])
+def test_a_tree_without_its_whole_list_is_no_revision(revisions, how):
+    live(revisions, "old")
+    bad = live(revisions, "new")
+    sums = bad.path / "SHA256SUMS"
+    text = sums.read_bytes()
+    sums.unlink()
+    if how != "gone":
+        sums.write_bytes({"torn": text[:40], "empty": b"", "not UTF-8": b"\xff" + text}[how])
+    assert revisions.current() is None
+
+
+@pytest.mark.fault(49)
+def test_recovery_takes_the_newest_revision_that_is_whole(revisions):
+    for number, text in enumerate("123"):
+        os.utime(live(revisions, text).path / "SHA256SUMS", ns=(number, number))
+    newest = revisions.current()
+    assert newest
+    newest.conf.write_text("edited")
+    recovered = revisions.recover()
+    assert recovered
+    assert recovered.conf.read_text() == "2"
+    assert revisions.current() == recovered
+
+
+@pytest.mark.fault(43)
+@pytest.mark.parametrize("target", [None, "revisions/none", "/etc", "revisions/../..", "revisions/0123456789abcdef"])
+def test_a_link_that_leads_elsewhere_is_no_revision_and_is_replaced(revisions, target):
+    good = live(revisions)
+    revisions.link.unlink()
+    if target:
+        revisions.link.symlink_to(target)
+    assert revisions.current() is None
+    assert revisions.recover() == good
+    assert revisions.current() == good
+
+
+@pytest.mark.fault(48)
+def test_what_a_killed_daemon_left_half_written_is_removed_at_the_next_start(tmp_path):
+    revisions = Revisions(tmp_path, conf)
+    (revisions.folder / ".tmp-99").mkdir()
+    (revisions.folder / ".tmp-99/nginx.conf").write_text("half")
+    (tmp_path / ".current.tmp").symlink_to("nowhere")
+    again = Revisions(tmp_path, conf)
+    assert folders(again) == []
+    live(again)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "revisions"]
+
+
+@pytest.mark.fault(50)
+def test_pruning_keeps_the_newest_the_current_and_everything_that_is_not_ours(revisions):
+    oldest = live(revisions, "0")
+    made = [revisions.write(tree(str(number)), None) for number in range(1, 7)]
+    for number, revision in enumerate([oldest, *made]):
+        os.utime(revision.path / "SHA256SUMS", ns=(number, number))
+    (revisions.folder / "0123456789abcdef").mkdir()
+    (revisions.folder / "notes").mkdir()
+    revisions.prune()
+    kept = {revision.name for revision in [*made[-KEEP:], oldest]} | {"notes", "0123456789abcdef"}
+    assert set(folders(revisions)) == kept
+
+
+@pytest.mark.fault(48)
+def test_a_removal_that_is_cut_short_leaves_nothing_that_looks_like_a_revision(revisions, monkeypatch):
+    live(revisions, "0")
+    candidate = revisions.write(tree("1"), None)
+    monkeypatch.setattr("rayproxy.revisions.shutil.rmtree", lambda *_, **__: None)  # killed before the first unlink
+    revisions.discard(candidate)
+    assert not (revisions.folder / candidate.name).exists()
+    monkeypatch.undo()
+    Revisions(revisions.root, conf)
+    assert len(folders(revisions)) == 1
+
+
+def test_the_current_revision_is_never_discarded(revisions):
+    current = live(revisions)
+    revisions.discard(current)
+    assert revisions.intact(current)
+
+
+@pytest.mark.fault(45)
+@pytest.mark.fault(47)
+@pytest.mark.parametrize("call", ["pathlib.Path.write_text", "pathlib.Path.rename"])
+def test_a_write_that_fails_leaves_no_trace_and_current_as_it_was(revisions, monkeypatch, call):
+    current = live(revisions)
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(call, fail)
+    with pytest.raises(OSError, match="No space left"):
+        revisions.write(tree("other"), current)
+    monkeypatch.undo()
+    assert folders(revisions) == [current.name]
+    assert revisions.recover() == current
+
+
+@pytest.mark.fault(47)
+def test_a_sync_that_fails_is_raised_and_current_is_whole(revisions, monkeypatch):
+    written = live(revisions, chat="x")
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        revisions.settle()
+    assert revisions.recover() == written
+
+
+def test_a_file_system_without_hard_links_gets_copies(revisions, monkeypatch):
+    live(revisions, chat="x")
+
+    def fail(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", fail)
+    assert revisions.intact(live(revisions, chat="x", slow="y"))

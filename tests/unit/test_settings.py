@@ -1,0 +1,144 @@
+"""Every setting is a flag, an environment variable, and a check with a message."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from rayproxy import commands
+from rayproxy.__main__ import main
+from rayproxy.settings import Settings, split_address
+
+OTHER = {
+    "source": "manifests", "manifests": "/m", "kubeconfig": "/k", "context": "c", "label_selector": "app=x",
+    "namespaces": "a,b", "allow_unowned_services": "true", "allowed_cidrs": "10.0.0.0/8", "template": "documented",
+    "state_dir": "/s", "nginx": "external", "nginx_binary": "/n", "listen": "127.0.0.1:1", "workers": "3",
+    "worker_connections": "65", "worker_shutdown_timeout": "4", "read_timeout": "5", "max_body": "6k",
+    "access_log": "true", "admin_listen": "127.0.0.1:2", "resync": "7", "pending_warning": "8",
+    "reload_timeout": "9", "events": "false", "log_level": "debug",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    for name in os.environ:
+        if name.startswith("RAYPROXY_") or name == "KUBECONFIG":
+            monkeypatch.delenv(name)
+
+
+def parsed(monkeypatch, *arguments: str) -> Settings:
+    """Return the settings that `rayproxy run` would run with."""
+    seen: list[Settings] = []
+    monkeypatch.setattr(commands.app, "run", lambda settings: seen.append(settings) or 0)
+    assert main(["run", *arguments]) == 0
+    return seen[0]
+
+
+def test_the_list_of_this_test_is_the_list_of_settings():
+    assert OTHER.keys() == Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_each_setting_is_an_environment_variable_and_a_flag_that_comes_first(monkeypatch, name):
+    variable = "KUBECONFIG" if name == "kubeconfig" else f"RAYPROXY_{name.upper()}"
+    base = [] if name in ("source", "manifests") else ["--source=manifests", "--manifests=/elsewhere"]
+    if name == "source":
+        base = ["--manifests=/elsewhere"]
+    if name == "manifests":
+        base = ["--source=manifests"]
+    default = getattr(parsed(monkeypatch, "--source=manifests", "--manifests=/elsewhere"), name)
+    if name == "source":
+        default = "kubernetes"
+    flag = name.replace("_", "-")
+    flag = {"true": f"--{flag}", "false": f"--no-{flag}"}.get(OTHER[name], f"--{flag}={OTHER[name]}")
+    by_flag = getattr(parsed(monkeypatch, *base, flag), name)
+    monkeypatch.setenv(variable, OTHER[name])
+    by_environment = getattr(parsed(monkeypatch, *base), name)
+    assert by_flag == by_environment != default
+
+
+def test_a_flag_comes_before_the_environment(monkeypatch):
+    monkeypatch.setenv("RAYPROXY_LISTEN", "127.0.0.1:1")
+    assert parsed(monkeypatch, "--listen=127.0.0.1:2").listen == "127.0.0.1:2"
+
+
+def test_help_names_every_setting(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    shown = capsys.readouterr().out
+    for name in OTHER:
+        assert f"--{name.replace('_', '-')}" in shown
+
+
+WRONG = [
+    ("--source=files", "--source: Input should be 'kubernetes' or 'manifests'"),
+    ("--source=manifests", "the manifests source needs a folder: set RAYPROXY_MANIFESTS or --manifests"),
+    ("--listen=8080x", "--listen: '8080x' is not address:port, such as 127.0.0.1:8080 or [::]:8080"),
+    ("--listen=host:80", "is not address:port"),
+    ("--listen=127.0.0.1:0", "is not address:port"),
+    ("--listen=127.0.0.1:65536", "is not address:port"),
+    ("--listen=1.2.3:80", "does not appear to be an IPv4 or IPv6 address"),
+    ("--listen=127.0.0.1:80; evil", "is not address:port"),
+    ("--admin-listen=x", "--admin-listen: 'x' is not address:port"),
+    ("--max-body=16 m", "--max-body: '16 m' is not a size such as 16m"),
+    ("--max-body=16m;", "is not a size"),
+    ("--namespaces=a,B", "--namespaces: 'B' is not a namespace name"),
+    ("--namespaces=a/../b", "is not a namespace name"),
+    ("--allowed-cidrs=10.0.0.1/8", "--allowed-cidrs: 10.0.0.1/8 has host bits set"),
+    ("--allowed-cidrs=all", "does not appear to be an IPv4 or IPv6 network"),
+    ("--workers=0", "--workers: Input should be greater than or equal to 1"),
+    ("--resync=0", "--resync: Input should be greater than or equal to 1"),
+    ("--resync=nan", "--resync: Input should be"),
+    ("--log-level=loud", "--log-level: String should match"),
+    ("--state-dir=/tmp/a b", "RAYPROXY_STATE_DIR holds a character that nginx would need quoted"),
+    ("--state-dir=/" + "x" * 100, "RAYPROXY_STATE_DIR is too long for a unix socket"),
+]
+
+
+@pytest.mark.parametrize(("flag", "words"), WRONG)
+def test_a_wrong_setting_is_named_with_what_is_wrong(capsys, flag, words):
+    assert main(["run", flag]) == 2
+    assert f"rayproxy run: {words}" in (said := capsys.readouterr().err) or words in said
+    assert said.startswith("rayproxy run: ")
+
+
+@pytest.mark.fault(28)
+def test_a_newline_in_the_environment_does_not_pass_for_an_address(monkeypatch, capsys):
+    monkeypatch.setenv("RAYPROXY_LISTEN", "127.0.0.1:80\n")
+    assert main(["run"]) == 2
+    assert "is not address:port" in capsys.readouterr().err
+
+
+def test_a_selector_that_manifests_cannot_have_is_named(capsys):
+    assert main(["run", "--source=manifests", "--manifests=/m", "--label-selector=app in (a)"]) == 2
+    assert "'app in (a)' is not a label selector" in capsys.readouterr().err
+
+
+def test_an_unknown_flag_and_an_unknown_command_are_named(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["run", "--lisen=x"])
+    assert left.value.code == 2
+    assert "unrecognized arguments: --lisen=x" in capsys.readouterr().err
+    assert main(["walk"]) == 2
+    assert "there is no command 'walk'" in capsys.readouterr().err
+
+
+def test_settings_cannot_be_changed_once_made():
+    with pytest.raises(ValidationError):
+        Settings().listen = "127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:80", ("::1", 80)), ("80", ("127.0.0.1", 80))],
+)
+def test_an_address_splits(value, address):
+    assert split_address(value) == address
+
+
+def test_the_command_runs_as_a_module():
+    shown = subprocess.run([sys.executable, "-m", "rayproxy", "help"], capture_output=True, text=True, check=True)
+    for command in ("run", "render", "check", "routes", "init"):
+        assert f"\n  {command}" in shown.stdout

@@ -1,0 +1,161 @@
+"""The operator's location template: what is understood, and what is refused before anything is rendered."""
+
+import pytest
+
+from rayproxy.render import SAMPLE, render_route
+from rayproxy.template_choice import TemplateChoice
+from rayproxy.templates import MAX_TEMPLATE_BYTES, TemplateError, check_location, load_location
+
+GOOD = "location ^~ /x/{{ .Name }}/ { proxy_pass http://{{ .ClusterIP }}:{{ .Port }}/; } # {{ .Namespace }}"
+
+
+def rendered(text: str) -> str:
+    return check_location("t", text).render({"Name": "chat", "Namespace": "ns", "ClusterIP": "10.0.0.1", "Port": 8000})
+
+
+@pytest.mark.parametrize(
+    "text", [GOOD, GOOD.replace(".", ""), GOOD.replace("{{ .", "{{."), GOOD.replace("{{ ", "{{- ")]
+)
+def test_variables_are_understood_with_and_without_gos_dots(text):
+    text = text.replace("{{ ClusterIP", "{{ClusterIP")
+    assert "10.0.0.1:8000" in rendered(text).replace(" ", "")
+
+
+def test_a_condition_is_understood():
+    text = '{% if .Name == "chat" %}a{% elif Port > 1 and not Namespace %}b{% else %}c{% endif %}'
+    assert rendered(text) == "a"
+
+
+def test_the_documented_template_is_word_for_word_what_the_document_has():
+    text = load_location("documented").text
+    assert text.splitlines()[0] == " location ~ /apis/rayservice/{{ Name }}/(.*) {"
+    assert "     proxy_pass $target$1$is_args$args;\n     proxy_http_version 1.1;\n" in text
+
+
+REFUSED = [
+    ("{% for x in Name %}{{ x }}{% endfor %}", "line 1: for is not allowed"),
+    ("\n\n{{ Name | upper }}", "line 3: filter is not allowed"),
+    ("{{ Name.upper() }}", "is not allowed"),
+    ("{{ Name.__class__ }}", "getattr is not allowed"),
+    ("{{ Name[0] }}", "getitem is not allowed"),
+    ("{{ Name * 9 }}", "mul is not allowed"),
+    ("{{ Name ~ Port }}", "concat is not allowed"),
+    ("{% set Name = 1 %}", "is not allowed"),
+    ("{% include '/etc/passwd' %}", "include is not allowed"),
+    ("{% import 'x' as Name %}", "import is not allowed"),
+    ("{% macro Name() %}{% endmacro %}", "macro is not allowed"),
+    ("{{ Password }}", "no variable Password; there are ClusterIP, Name, Namespace, Port"),
+    ("{{ self }}", "no variable self"),
+    ("{{ .name }}", "line 1"),
+    ("\n{{ Name", "line 2"),
+    ("{% if Name %}", "Unexpected end of template"),
+    ("{{ [Name] }}", "list is not allowed"),
+]
+
+
+@pytest.mark.fault(30)
+@pytest.mark.parametrize(("text", "words"), REFUSED)
+def test_what_is_more_than_variables_and_conditions_is_refused_with_its_line(text, words):
+    with pytest.raises(TemplateError) as refused:
+        check_location("mine.j2", text)
+    assert str(refused.value).startswith("the location template mine.j2, line ")
+    assert words in str(refused.value)
+
+
+@pytest.mark.fault(30)
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("text", ["{{ 10 ** 10 ** 10 }}", "{{ 'a' * 99999999999 }}", "{{ range(10**12) | list }}"])
+def test_an_expression_that_would_never_end_is_refused_before_it_is_computed(text):
+    with pytest.raises(TemplateError, match="is not allowed"):
+        check_location("t", text)
+
+
+@pytest.mark.fault(30)
+@pytest.mark.parametrize("text", ["{{ " + "(" * 30_000 + "Name", "{% if Name %}" * 4_000])
+def test_a_template_that_nests_too_deep_is_refused(text):
+    with pytest.raises(TemplateError):
+        check_location("t", text)
+
+
+@pytest.mark.fault(30)
+def test_a_template_that_fails_while_it_renders_is_named():
+    with pytest.raises(TemplateError, match=r"the location template t fails for .*'<' not supported"):
+        rendered('{{ Port < "a" }}')
+
+
+@pytest.mark.fault(30)
+def test_a_file_that_cannot_be_a_template_is_refused(tmp_path):
+    file = tmp_path / "t"
+    with pytest.raises(TemplateError, match=f"{file} cannot be read: No such file"):
+        load_location(str(file))
+    file.write_bytes(b"x" * (MAX_TEMPLATE_BYTES + 1))
+    with pytest.raises(TemplateError, match=f"is larger than {MAX_TEMPLATE_BYTES} bytes"):
+        load_location(str(file))
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(TemplateError, match="is not UTF-8"):
+        load_location(str(file))
+    with pytest.raises(TemplateError, match="Is a directory"):
+        load_location(str(tmp_path))
+
+
+@pytest.mark.fault(30)
+@pytest.mark.timeout(10)
+def test_an_endless_file_is_too_large():
+    with pytest.raises(TemplateError, match="is larger than"):
+        load_location("/dev/zero")
+
+
+class Check:
+    """Refuse the templates that hold `bad`; fail on those that hold `broken`."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, template):
+        self.asked.append(template.text)
+        if "broken" in template.text:
+            raise OSError("disk full")
+        if "bad" in template.text:
+            raise TemplateError("nginx refuses it")
+
+
+@pytest.mark.fault(30)
+def test_a_bad_template_keeps_the_last_good_one_and_is_tried_once(tmp_path):
+    file, check = tmp_path / "t", Check()
+    file.write_text("good")
+    choice = TemplateChoice(str(file), check)
+    assert choice()[1] == ()
+    file.write_text("bad")
+    for _ in range(3):
+        template, problems = choice()
+        assert (template.text, problems) == ("good", ("nginx refuses it; the last good one is used",))
+    assert check.asked == ["good", "bad"]
+    file.unlink()
+    assert choice()[0].text == "good"
+    file.write_text("better")
+    assert (choice()[0].text, choice()[1]) == ("better", ())
+
+
+@pytest.mark.fault(30)
+def test_a_bad_template_without_a_good_one_is_an_error(tmp_path):
+    (tmp_path / "t").write_text("bad")
+    choice = TemplateChoice(str(tmp_path / "t"), Check())
+    for _ in range(2):
+        with pytest.raises(TemplateError, match="nginx refuses it"):
+            choice()
+
+
+@pytest.mark.fault(45)
+def test_a_template_whose_check_could_not_run_is_checked_again(tmp_path):
+    (tmp_path / "t").write_text("broken")
+    check = Check()
+    choice = TemplateChoice(str(tmp_path / "t"), check)
+    for _ in range(2):
+        with pytest.raises(OSError, match="disk full"):
+            choice()
+    assert len(check.asked) == 2
+
+
+def test_every_template_but_prefix_gets_a_redirect_for_the_path_without_its_slash():
+    assert "return 308 template-check/" in render_route(SAMPLE, check_location("mine", "x")).text
+    assert "308" not in render_route(SAMPLE, load_location("prefix")).text
