@@ -81,7 +81,7 @@ def ray_serve(model: Path, state: Path) -> Iterator[list[Http]]:
     node = RayNode(state, environment)
     try:
         base = f"http://{LOOPBACK}:{port}"
-        _wait_until("Ray's REST interface", lambda: node.deploy(_applications(port)) is None)
+        _wait_until("Ray's REST interface", lambda: _deployed(node, _applications(port)))
         _wait_until("this project's server", lambda: _answers(f"{base}/{OURS}/ready"))
         _wait_until("the original's way", lambda: _answers(f"{base}/{ORIGINAL}/ready"))
         with proxy(state, f"{LOOPBACK}:{listen}", {"model": port}) as front:
@@ -93,6 +93,11 @@ def ray_serve(model: Path, state: Path) -> Iterator[list[Http]]:
             ]
     finally:
         node.stop()
+
+
+def _deployed(node: RayNode, applications: Mapping[str, Any]) -> bool:
+    node.deploy(applications)
+    return True
 
 
 def _applications(port: int) -> dict[str, Any]:
