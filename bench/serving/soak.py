@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
-import processes
 
 from bench.serving import ROOT, model, ways
 from bench.serving.watch import Watch
@@ -38,7 +37,7 @@ BUSY = {429, 503}  # what a full server may say at any time
 def main() -> int:
     """Run the load, print what was seen, and return the exit code."""
     arguments = _arguments()
-    processes.adopt_orphans()
+    ways.end_cleanly_on_sigterm()
     folder = (arguments.model or model.build(ROOT / "build" / "bench-model")).resolve()
     with tempfile.TemporaryDirectory(prefix="soak-") as scratch, ways.ray_serve(folder, Path(scratch)) as served:
         url = served[0].address

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import inference_zip
+import processes
 from proxy import proxy
 from ray_node import LOOPBACK, RayNode, free_ports
 
@@ -64,6 +66,12 @@ class Engine:
         self._process.stdin.write(f"{clients} {each} {tokens}\n")
         self._process.stdin.flush()
         return dict(json.loads(self._process.stdout.readline()))
+
+
+def end_cleanly_on_sigterm() -> None:
+    """Let a SIGTERM unwind the stack, which ends all that was started; adopt what would be orphaned."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    processes.adopt_orphans()
 
 
 @contextmanager
