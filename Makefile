@@ -40,12 +40,18 @@ inference-zip: ## build/inference-HASH.zip: the working_dir of a RayService
 demo-clean: ## remove what the demo made: its model, state and zips
 	rm -rf .run build/inference-*.zip
 
-.PHONY: install-e2e test-e2e screenshot
+.PHONY: install-e2e test-e2e test-node screenshot
 install-e2e: install-test
 	@.ci/install debian dockerd=docker.io debootstrap=debootstrap chromium=chromium chromedriver=chromium-driver jq=jq promtool=prometheus
 
 test-e2e: install-e2e ## the images in containers, and the page in Chromium (starts a Docker engine where none runs)
 	@tests/support/with-engine.sh $(PY) -m pytest tests/e2e
+
+KUBERNETES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rayproxy/kubernetes-1.20.2
+test-node: install-e2e ## deploy/ as real pods on a real node (builds kubelet and its companions once, about 10 minutes)
+	@.ci/install debian ip=iproute2 iptables=iptables /usr/lib/cni/ptp=containernetworking-plugins
+	@tests/support/build-kube-apiserver.sh $(KUBERNETES) kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
+	@tests/support/with-engine.sh $(PY) -m pytest tests/node
 
 screenshot: install-e2e ## docs/screenshot.png, from the page's test
 	@RAYPROXY_TEST_PICTURE=$(CURDIR)/docs/screenshot.png $(PY) -m pytest tests/e2e/test_page.py

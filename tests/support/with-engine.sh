@@ -14,6 +14,13 @@ export TESTCONTAINERS_RYUK_DISABLED=true # its image would have to be pulled
 
 say() { printf '%s engine: %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
 
+stop_engine() {
+  kill "$engine" 2>/dev/null || true
+  wait "$engine" || true
+  umount "$run"/exec/netns/* 2>/dev/null || true
+  rm -rf "$run"
+}
+
 start_engine() {
   [ "$(id -u)" = 0 ] || { say "no Docker engine answers, and only root can start one: start Docker, or become root"; exit 1; }
   mkdir -p "$cache"
@@ -28,7 +35,7 @@ start_engine() {
   fi
   dockerd "${flags[@]}" >"$run/log" 2>&1 9>&- &
   engine=$!
-  trap 'kill $engine; wait $engine || true; rm -rf "$run"' EXIT
+  trap stop_engine EXIT
   export DOCKER_HOST=unix://$run/socket
   for _ in $(seq 300); do
     docker info >/dev/null 2>&1 && return
