@@ -53,6 +53,12 @@ test-node: install-e2e ## deploy/ as real pods on a real node (builds kubelet an
 	@tests/support/build-kube-apiserver.sh $(KUBERNETES) kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
 	@tests/support/with-engine.sh $(PY) -m pytest tests/node
 
+.PHONY: install-lint-deploy lint-deploy
+install-lint-deploy: install-test
+	@.ci/install venv .venv-deploy requirements/lint-deploy.lock
+lint-deploy: install-lint-deploy ## hadolint, checkov and gixy on the images, deploy/ and the rendered configuration
+	@tests/support/lint-deploy.sh .venv
+
 screenshot: install-e2e ## docs/screenshot.png, from the page's test
 	@RAYPROXY_TEST_PICTURE=$(CURDIR)/docs/screenshot.png $(PY) -m pytest tests/e2e/test_page.py
 
@@ -76,6 +82,7 @@ lock: install-test ## pin the newest versions that pyproject.toml allows
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/proxy.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group test --group lint -o requirements/test.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group build -o requirements/build.lock
+	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group lint-deploy -o requirements/lint-deploy.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving -o requirements/serving.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving-test -o requirements/serving-test.lock
 
@@ -83,4 +90,4 @@ golden: install-test ## write the golden RayServices, and what the README shows 
 	@$(PY) tests/golden/update.py
 
 clean: ## remove what was built here (not the API server's cache)
-	rm -rf .venv .venv-serving .run build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-deploy .venv-serving .run build dist .pytest_cache .mypy_cache .ruff_cache
