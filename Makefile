@@ -37,6 +37,10 @@ lint-serving: install-serving ## mypy on the model server, where its packages ar
 inference-zip: ## build/inference-HASH.zip: the working_dir of a RayService
 	@python3 tools/inference_zip.py
 
+.PHONY: model-context
+model-context: ## build/model, the build context of Dockerfile.model: make model-context BASE_MODEL=... CHECKPOINT=...
+	@python3 tools/model_context.py --base-model "$(BASE_MODEL)" --checkpoint "$(CHECKPOINT)"
+
 demo-clean: ## remove what the demo made: its model, state and zips
 	rm -rf .run build/inference-*.zip
 
