@@ -20,6 +20,7 @@ from rayproxy.source import NotSyncedError, UnconfirmedError
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_FILE = 16 * 1024 * 1024
+MAX_DEPTH = 200  # a RayService with its Pod templates has about 20
 SECOND_LOOK = 0.5  # s: an editor or a ConfigMap swap is over by then
 
 _Found = tuple[tuple[RayService, ...], tuple[Service, ...], tuple[str, ...]]
@@ -49,8 +50,10 @@ class ManifestSource:
                 held[path] = self._read(path)
             except (OSError, ValueError, RecursionError) as error:
                 problems.append(f"{path.name} is not read: {_words(error)}")
-                unknown |= path not in self._held
-                held[path] = self._held.get(path, ((), (), ()))
+                if path in self._held:
+                    held[path] = self._held[path]
+                else:
+                    unknown = True
         self._held = held
         return _join(held, tuple(problems), known=not unknown)
 
@@ -81,12 +84,22 @@ class ManifestSource:
 
 def _objects(text: str) -> Iterator[dict[object, object]]:
     try:
+        _check_depth(text)
         documents = list(yaml.load_all(text, _LOADER))
     except yaml.YAMLError as error:
         raise ValueError(str(error).replace("\n", " ")) from error
     for document in documents:
         items = document.get("items") if isinstance(document, dict) and document.get("kind") == "List" else None
         yield from (item for item in (items or [document]) if isinstance(item, dict))
+
+
+def _check_depth(text: str) -> None:
+    """Raise ValueError where lists and mappings nest too deep: libyaml's loader would crash the process."""
+    depth = 0
+    for event in yaml.parse(text, _LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"lists and mappings nest deeper than {MAX_DEPTH}")
 
 
 def _join(held: dict[Path, _Found], problems: tuple[str, ...], *, known: bool) -> Snapshot:

@@ -63,9 +63,12 @@ class Reconciler:
         Raises whatever is wrong with the world (source, template, disk, nginx); what was served then still is.
         """
         current = self._current(resync=resync)
+        whole = current is None or current.whole
         try:
             desired, changes = self._planned(current)
-            candidate, desired = self._accept(desired, current, changes) if changes else (current, desired)
+            candidate, desired = (
+                self._accept(desired, current, changes) if changes or not whole else (current, desired)
+            )
         except Exception:
             self._mend(current)  # whatever is unknown or cannot be written, what is live is served
             raise
@@ -95,7 +98,7 @@ class Reconciler:
         if not resync:
             return current
         self._refused.clear()
-        return current if current and self.revisions.intact(current) else None
+        return current if current is None or self.revisions.intact(current) else self.revisions.salvage(current)
 
     def _desire(self, snapshot: Snapshot, current: Revision | None) -> Desired:
         template, problems = self.rules.template()

@@ -157,8 +157,9 @@ def event_failed(metrics: Metrics, message: str) -> None:
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}: is the disk full or read-only?"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}: is the disk full or read-only?"
     return str(error) or type(error).__name__
 
 

@@ -31,11 +31,12 @@ _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9][-A-Za-z0-9_.]*)")
 
 @dataclass(frozen=True)
 class Revision:
-    """Hold a tree's name, its folder and {file name: digest}."""
+    """Hold a tree's name, its folder and {file name: digest}; where it is not whole, of the files that are."""
 
     name: str
     path: Path
     sums: Mapping[str, str]
+    whole: bool = True
 
     @property
     def conf(self) -> Path:
@@ -72,9 +73,14 @@ class Revisions:
                 return False
             if (revision.path / REVISION_CONF).read_text() != self._revision_conf(revision.name):
                 return False
-            return all(_digest(revision.path / name) == digest for name, digest in revision.sums.items())
+            return all(_is(revision.path / name, digest) for name, digest in revision.sums.items())
         except (OSError, UnicodeDecodeError):
             return False
+
+    def salvage(self, revision: Revision) -> Revision:
+        """Return what is left of a revision that someone spoiled: the files that are what their digests say."""
+        left = {name: digest for name, digest in revision.sums.items() if _is(revision.path / name, digest)}
+        return Revision(revision.name, revision.path, left, whole=False)
 
     def files(self, revision: Revision, names: Iterable[str]) -> dict[str, File]:
         """Read files of a revision back; raise OSError."""
@@ -102,7 +108,7 @@ class Revisions:
             return Revision(name, path, sums)
         staged = self.folder / f".tmp-{os.getpid()}"
         try:
-            staged.mkdir()
+            staged.mkdir(parents=True)  # someone may have removed the folder
             texts = {REVISION_CONF: self._revision_conf(name), SUMS: listing}
             texts |= {file_name: files[file_name].text for file_name in _not_linked(sums, base, staged)}
             for file_name, text in texts.items():
@@ -210,8 +216,11 @@ def _not_linked(sums: Mapping[str, str], base: Revision | None, folder: Path) ->
     return rest
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _is(path: Path, digest: str) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    except OSError:
+        return False
 
 
 def _sync(path: Path) -> None:

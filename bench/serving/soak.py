@@ -26,7 +26,7 @@ from bench.serving.watch import Watch
 
 CHAT, QUESTION = "/v1/chat/completions", "/embeddings/QuestionAnswer"
 DRAIN = 60.0  # seconds for the last answers to end
-MESSAGES = [{"role": "user", "content": "我的孩子数学不太行，怎么办怎么办"}]
+MESSAGES = [{"role": "user", "content": "我的孩子数学不太行 怎么办怎么办"}]
 LONG = [{"role": "user", "content": "word " * 20000}]
 BUSY = {429, 503}  # what a full server may say at any time
 

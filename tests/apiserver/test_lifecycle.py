@@ -44,9 +44,11 @@ def backend(daemon: Daemon, kuberay: KubeRay, name: str) -> str:
 @pytest.mark.fault(23)
 def test_a_rayservice_is_pending_until_its_service_is_there_and_then_answers(daemon: Daemon, kuberay: KubeRay):
     daemon.start()
+    assert daemon.error("chat") == "rayservice_not_found"
     rayservice = kuberay.rayservice("chat")
     daemon.until_state("chat", "pending", kuberay.namespace)
-    assert daemon.error("chat") == "rayservice_pending"
+    answer = daemon.route("chat")
+    assert (answer.status, answer.error_type, answer.headers["retry-after"]) == (503, "rayservice_pending", "5")
     service = kuberay.service(rayservice)
     daemon.until_state("chat", "accepted", kuberay.namespace)
     assert daemon.answers_from("chat", "everywhere")

@@ -94,7 +94,8 @@ def folder():
     """Make a folder of a short name: the paths of Ray's sockets may have 107 letters."""
     made = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     yield made
-    shutil.rmtree(made, ignore_errors=True)
+    # Ray's last process may write its last line after `ray start` has ended.
+    until(lambda: shutil.rmtree(made, ignore_errors=True) or not Path(made).exists(), 30)
 
 
 @pytest.fixture
@@ -140,7 +141,8 @@ def dashboard(asked, tmp_path, folder):
     with (tmp_path / "ray.log").open("w") as log:
         ray = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
     try:
-        until(lambda: fetch(f"http://127.0.0.1:{port}/api/version")[0], 120)
+        # The dashboard answers before its part for Serve does.
+        until(lambda: fetch(f"http://127.0.0.1:{port}/api/serve/applications/")[0] == 200, 120)
         yield f"http://127.0.0.1:{port}"
     finally:
         ray.send_signal(signal.SIGTERM)  # it ends what it started, and then itself
