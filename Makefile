@@ -6,7 +6,7 @@ PY := .venv/bin/python
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: install-run install-test
+.PHONY: install-run install-test golden
 install-run:
 	@.ci/install debian nginx=nginx curl=curl
 	@.ci/install venv .venv requirements/proxy.lock requirements/test.lock
@@ -40,6 +40,16 @@ inference-zip: ## build/inference-HASH.zip: the working_dir of a RayService
 demo-clean: ## remove what the demo made: its model, state and zips
 	rm -rf .run build/inference-*.zip
 
+.PHONY: install-e2e test-e2e screenshot
+install-e2e: install-test
+	@.ci/install debian dockerd=docker.io debootstrap=debootstrap chromium=chromium chromedriver=chromium-driver jq=jq promtool=prometheus
+
+test-e2e: install-e2e ## the images in containers, and the page in Chromium (starts a Docker engine where none runs)
+	@tests/support/with-engine.sh $(PY) -m pytest tests/e2e
+
+screenshot: install-e2e ## docs/screenshot.png, from the page's test
+	@RAYPROXY_TEST_PICTURE=$(CURDIR)/docs/screenshot.png $(PY) -m pytest tests/e2e/test_page.py
+
 test-fast: install-test ## without the API server, within a minute
 	@$(PY) -m pytest -n 2 -m "not apiserver and not slow"
 
@@ -59,8 +69,12 @@ lock: install-test ## pin the newest versions that pyproject.toml allows
 	@.venv/bin/python -m pip install -q uv
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/proxy.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group test --group lint -o requirements/test.lock
+	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group build -o requirements/build.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving -o requirements/serving.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving-test -o requirements/serving-test.lock
+
+golden: install-test ## write the golden RayServices, and what the README shows of them, anew
+	@$(PY) tests/golden/update.py
 
 clean: ## remove what was built here (not the API server's cache)
 	rm -rf .venv .venv-serving .run build dist .pytest_cache .mypy_cache .ruff_cache

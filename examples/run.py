@@ -44,12 +44,10 @@ def main() -> int:
     started: list[subprocess.Popen[bytes]] = []
     try:
         started.append(_model(arguments))
+        _wait(f"http://127.0.0.1:{arguments.model_port}/ready", 600, started)
         started.append(_proxy(arguments))
-        base = f"http://{arguments.listen}/apis/rayservice/qa-service-chatglm3"
         _wait(f"http://{arguments.admin_listen}/readyz", 30, started)
-        _wait(f"{base}/-/healthz" if not arguments.stand_in else f"{base}/", 600, started)
-        if not arguments.stand_in:
-            _wait(f"{base}/ready", 600, started)
+        base = f"http://{arguments.listen}/apis/rayservice/qa-service-chatglm3"
         for path, body in CALLS:
             _show(base + path, body)
         print("\nRunning. Ctrl-C ends it.", flush=True)

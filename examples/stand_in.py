@@ -22,8 +22,8 @@ async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             headers = {
                 name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)
             }
-            await reader.readexactly(int(headers.get("content-length", "0")))
-            await answer(writer, method, target)
+            body = await reader.readexactly(int(headers.get("content-length", "0")))
+            await answer(writer, method, target, body)
             if headers.get("connection", "").lower() == "close":
                 break
     except (asyncio.IncompleteReadError, ConnectionError):
@@ -32,13 +32,15 @@ async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.close()
 
 
-async def answer(writer: asyncio.StreamWriter, method: str, target: str) -> None:
+async def answer(writer: asyncio.StreamWriter, method: str, target: str, asked: bytes) -> None:
     """Answer one request."""
     path, _, query = target.partition("?")
     if (method, path) == ("POST", "/inference"):
         text = "".join(ANSWER)
         body = {"output": text, "tokenLength": str(len(ANSWER)), "elapsedTime": "0.0", "tokenPerSec": "0"}
         await send(writer, "200 OK", "application/json", json.dumps(body, ensure_ascii=False).encode())
+    elif (method, path) == ("POST", "/chat/completions") and b'"stream":true' in asked.replace(b" ", b""):
+        await stream(writer, chunks())
     elif (method, path) == ("POST", "/embeddings/QuestionAnswer") and "stream=true" in query:
         await stream(writer, events())
     else:
@@ -54,6 +56,16 @@ async def events() -> AsyncIterator[bytes]:
     usage = {"prompt_tokens": 1, "completion_tokens": len(ANSWER), "total_tokens": len(ANSWER) + 1}
     meta = {"request_id": "1", "task_id": "1", "task_status": "SUCCESS", "usage": usage}
     yield f"event:finish\nid:1\ndata:\nmeta:{json.dumps(meta)}\n\n".encode()
+
+
+async def chunks() -> AsyncIterator[bytes]:
+    """Yield the answer as OpenAI's clients expect it, a piece each 0.2 s."""
+    for piece in ANSWER:
+        choice = {"index": 0, "delta": {"content": piece}, "finish_reason": None}
+        chunk = {"id": "1", "object": "chat.completion.chunk", "choices": [choice]}
+        yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n".encode()
+        await asyncio.sleep(0.2)
+    yield b"data: [DONE]\n\n"
 
 
 async def send(writer: asyncio.StreamWriter, status: str, content_type: str, body: bytes) -> None:

@@ -231,7 +231,10 @@ def _pool(login: Login) -> urllib3.PoolManager:
 
 def _tls_context(login: Login) -> ssl.SSLContext:
     ca, _, _, verify, _ = login.tls
-    context = ssl.create_default_context(cadata=ca.decode() or None)
+    pem = ca.decode("ascii", "ignore")  # bundles have comments in any language
+    if ca and not pem:
+        raise ValueError("no certificate in it")
+    context = ssl.create_default_context(cadata=pem or None)
     if not verify:
         # The kubeconfig says so, once; urllib3 would say it with each request.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)

@@ -65,8 +65,11 @@ class App:
         self.nginx = parts.make_nginx(settings, self.signals.stop)
         server = parts.make_api(settings) if settings.source == "kubernetes" else None
         record: Callable[[Event], None] = _ignore
+        self.threads: list[tuple[str, Callable[[], None]]] = []
         if server and settings.events:
-            record = Recorder(server, partial(event_failed, self.metrics)).record
+            recorder = Recorder(server, partial(event_failed, self.metrics))
+            record = recorder.record
+            self.threads.append(("events", recorder.run))
         self.reporter = Reporter(self.metrics, settings.state / "status.json", record, settings.pending_warning)
         self.source = parts.make_source(settings, server, self.reporter, self.signals.wake)
         self.loop = Loop(self._reconciler(), self.reporter, self.signals, settings.resync)
@@ -75,7 +78,7 @@ class App:
     def run(self) -> int:
         """Run until a signal, or until a thread dies; return the exit code."""
         admin = self._admin()
-        threads: list[tuple[str, Callable[[], None]]] = [("admin", admin.serve_forever)]
+        threads = [*self.threads, ("admin", admin.serve_forever)]
         threads += self.source.loops if isinstance(self.source, ClusterSource) else []
         for name, body in threads:
             threading.Thread(target=self._guard, args=(name, body), name=name, daemon=True).start()

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic_settings import SettingsConfigDict
 
 from rayproxy import app, parts, status
 from rayproxy.check import run_checks
@@ -47,7 +47,9 @@ class Init(Settings):
 class Render(Settings):
     """Show what would be written; changes nothing."""
 
-    output: Path | None = Field(None, validation_alias=AliasChoices("o", "output"))
+    model_config = SettingsConfigDict(cli_shortcuts={"output": "o"})
+
+    output: Path | None = None
     """folder to write the files to (default: standard output)"""
     diff: bool = False
     """show the difference to the live revision; exit code 1 when there is one"""
@@ -104,7 +106,9 @@ class Check(Settings):
 class Routes(Settings):
     """List every RayService with its state, backend and reason, as the daemon last saw it."""
 
-    output: Literal["table", "json"] = Field("table", validation_alias=AliasChoices("o", "output"))
+    model_config = SettingsConfigDict(cli_shortcuts={"output": "o"})
+
+    output: Literal["table", "json"] = "table"
     """table or json"""
 
     def main(self) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import queue
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -75,13 +74,12 @@ def about(status: Status, *, too_long: bool = False) -> Event | None:
 
 
 class Recorder:
-    """Write Events from a thread of its own; a slow API server never holds a route up."""
+    """Write Events; `run` is for a thread of its own, so that a slow API server never holds a route up."""
 
     def __init__(self, api: ApiServer, failed: Callable[[str], None]) -> None:
         self._api = api
         self._failed = failed
         self._events: queue.Queue[Event] = queue.Queue(QUEUE)
-        threading.Thread(target=self._run, name="events", daemon=True).start()
 
     def record(self, event: Event) -> None:
         """Queue an Event; when thousands wait already, it is dropped and counted."""
@@ -92,7 +90,8 @@ class Recorder:
         except queue.Full:
             self._failed("too many Events are waiting")
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Write what is recorded, for ever."""
         while True:
             event = self._events.get()
             now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

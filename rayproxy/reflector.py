@@ -84,10 +84,6 @@ class Observer(Protocol):
         """Note that a relist found what the watch had not told."""
 
 
-class _ExpiredError(Exception):
-    pass
-
-
 class _StaleError(ApiError):
     pass
 
@@ -115,7 +111,6 @@ class Reflector(Generic[T]):
         self._items: dict[Key, T] | None = None
         self._version = ""
         self._stale_since: float | None = None
-        self._listed_at = 0.0
         self._relist_at = 0.0
         self._in_doubt = True  # after a failure: what a list finds then is no fault of the watch
         self._failures = 0
@@ -137,8 +132,6 @@ class Reflector(Generic[T]):
                 if time.monotonic() >= self._relist_at:
                     self._list()
                 self._watch()
-            except _ExpiredError:
-                self._expired()
             except ApiError as error:
                 self._failed(error)
 
@@ -196,8 +189,7 @@ class Reflector(Generic[T]):
     def _list(self) -> None:
         before, checks_the_watch = self.items(), not self._in_doubt
         items = self.refresh()
-        self._listed_at = time.monotonic()
-        self._relist_at = self._listed_at + random.uniform(*self._timing.relist)  # noqa: S311
+        self._relist_at = time.monotonic() + random.uniform(*self._timing.relist)  # noqa: S311
         if before is not None and checks_the_watch:
             differ = {key for key, _ in before.items() ^ items.items()}
             if differ:
@@ -213,13 +205,7 @@ class Reflector(Generic[T]):
             "resourceVersion": version,
             "timeoutSeconds": str(seconds),
         }
-        try:
-            stream = self._api.watch(self.resource.path, query, self._timing.silence)
-        except ApiError as error:
-            if error.status == GONE:
-                raise _ExpiredError from error
-            raise
-        with closing(stream):
+        with closing(self._api.watch(self.resource.path, query, self._timing.silence)) as stream:
             self._observer.contact(self.resource.name)
             self._become(Condition.SYNCED)
             self._in_doubt = False
@@ -246,10 +232,8 @@ class Reflector(Generic[T]):
                 self.problems = (self.problems + new)[-PROBLEMS:]
                 self._wake()
 
-    def _error(self, status: object) -> Exception:
+    def _error(self, status: object) -> ApiError:
         code, message = (status.get("code"), status.get("message")) if isinstance(status, dict) else (None, status)
-        if code == GONE:
-            return _ExpiredError()
         text = f"GET {self.resource.path} (watch): {message}"
         return ApiError(text, code) if isinstance(code, int) and code else GarbledError(text)
 
@@ -291,21 +275,13 @@ class Reflector(Generic[T]):
             self.condition = condition
             self._wake()
 
-    def _expired(self) -> None:
-        """List again: at once if that is rare, for deletes in the gap show only there."""
-        self._in_doubt = True
-        self._relist_at = 0.0
-        self._observer.failure(
-            self.resource.name, "expired", f"GET {self.resource.path} (watch): too old, listing again"
-        )
-        if time.monotonic() - self._listed_at < self._timing.healthy:
-            self._pause(None)
-
     def _failed(self, error: ApiError) -> None:
         """Remember why, decide whether to list again, and wait."""
         self._in_doubt = True
+        # Where no answer came, or "not now", the watch resumes where it was. Else, and above all after 410, only a
+        # list shows what was deleted meanwhile.
         lost = isinstance(error, GarbledError) or error.status not in (0, TOO_MANY)
-        if lost:  # else no answer, or not now: the watch resumes where it was
+        if lost:
             self._relist_at = 0.0
         self._observer.failure(self.resource.name, _reason(error), str(error))
         self._become(self._condition_after(error))
@@ -316,6 +292,8 @@ class Reflector(Generic[T]):
             return Condition.ABSENT
         if error.status in (FORBIDDEN, UNAUTHORIZED):
             return Condition.FORBIDDEN
+        if error.status == GONE:  # the server is well and forgets, as servers do
+            return self.condition
         return Condition.UNSYNCED if self.items() is None else Condition.UNREACHABLE
 
     def _pause(self, retry_after: float | None) -> None:

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -22,16 +22,23 @@ NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbi
 STARTUP = 20.0  # seconds
 
 
+class Proxy(NamedTuple):
+    """Hold the proxy's address and its process."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
-def proxy(folder: Path, listen: str, routes: Mapping[str, int]) -> Iterator[str]:
-    """Route `/apis/rayservice/NAME/` to a port of the loopback for each name; yield the proxy's address."""
+def proxy(folder: Path, listen: str, routes: Mapping[str, int]) -> Iterator[Proxy]:
+    """Route `/apis/rayservice/NAME/` to a port of the loopback for each name."""
     _configure(folder, listen, routes)
     command = [str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
     with (folder / "error.log").open("w") as log:
         process = subprocess.Popen(command, stderr=log)
     try:
         _wait(f"http://{listen}/-/healthz", process)
-        yield f"http://{listen}"
+        yield Proxy(f"http://{listen}", process.pid)
     finally:
         process.terminate()
         process.wait(10)

@@ -34,7 +34,7 @@ def main() -> None:
         folder = arguments.model or model.build(ROOT / "build" / "bench-model")
         results = _measure(_start(stack, arguments, folder.resolve(), Path(scratch)), arguments)
     first = next(iter(results))
-    print(report.table(results, arguments.clients, first))
+    print(report.tables(results, arguments.clients, first))
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps({"model": str(folder), "tokens": arguments.tokens, "results": results}))
 
@@ -52,7 +52,7 @@ def _arguments() -> argparse.Namespace:
 
 def _start(stack: ExitStack, arguments: argparse.Namespace, folder: Path, scratch: Path) -> list[ways.Way]:
     processes.adopt_orphans()
-    started = stack.enter_context(ways.ray_serve(folder, scratch / "ray"))
+    started: list[ways.Way] = [*stack.enter_context(ways.ray_serve(folder, scratch / "ray"))]
     started += stack.enter_context(ways.engine_alone(folder))
     for batching in (False, True):
         log = scratch / f"transformers-{batching}.log"
@@ -69,10 +69,18 @@ def _measure(started: list[ways.Way], arguments: argparse.Namespace) -> Results:
     for turn in range(arguments.rounds):
         for clients in arguments.clients:
             for way in started:
-                figures = way.measure(clients, STEPS[clients], arguments.tokens)
+                figures = _one(way, clients, arguments.tokens)
                 results[way.name][clients].append(figures)
                 _say(f"round {turn + 1}, {clients} clients, {way.name}: {figures['tokens_per_second']:.0f} tokens/s")
     return results
+
+
+def _one(way: ways.Way, clients: int, tokens: int) -> dict[str, float]:
+    """Return a way's figures, with the processor time that they took."""
+    before = sum(map(processes.cpu_seconds, way.pids))
+    figures = way.measure(clients, STEPS[clients], tokens)
+    used = sum(map(processes.cpu_seconds, way.pids)) - before
+    return {**figures, "tokens_per_cpu_second": figures["tokens"] / used}
 
 
 def _say(line: str) -> None:

@@ -32,6 +32,7 @@ class Sample:
 class Figures:
     """Hold what some clients got together; `first` is the median time to the first token in seconds."""
 
+    tokens: int
     tokens_per_second: float
     first: float
     first_worst: float
@@ -51,7 +52,7 @@ def summary(samples: list[Sample], seconds: float) -> Figures:
     """Return the figures of requests that together took some seconds."""
     firsts = sorted(sample.first for sample in samples)
     total = sum(sample.tokens for sample in samples)
-    return Figures(total / seconds, statistics.median(firsts), firsts[-1], len(samples))
+    return Figures(total, total / seconds, statistics.median(firsts), firsts[-1], len(samples))
 
 
 async def measure(url: str, model: str, clients: int, each: int, tokens: int) -> Figures:

@@ -32,6 +32,7 @@ class Way(Protocol):
     """One way to serve the model."""
 
     name: str
+    pids: list[int]  # the processes, with all their descendants, that do the work
 
     def measure(self, clients: int, each: int, tokens: int) -> dict[str, float]:
         """Return the figures of `clients` that ask `each` questions for answers of `tokens` tokens."""
@@ -41,12 +42,12 @@ class Way(Protocol):
 class Http:
     """A server with OpenAI's chat route."""
 
-    def __init__(self, name: str, url: str, model: str) -> None:
-        self.name, self._url, self._model = name, url, model
+    def __init__(self, name: str, address: str, model: str, pids: list[int]) -> None:
+        self.name, self.address, self._model, self.pids = name, address, model, pids
 
     def measure(self, clients: int, each: int, tokens: int) -> dict[str, float]:
         """Ask over HTTP."""
-        return asyncio.run(load.measure(self._url, self._model, clients, each, tokens)).as_dict()
+        return asyncio.run(load.measure(self.address + CHAT, self._model, clients, each, tokens)).as_dict()
 
 
 class Engine:
@@ -55,7 +56,7 @@ class Engine:
     name = "engine alone"
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
+        self._process, self.pids = process, [process.pid]
 
     def measure(self, clients: int, each: int, tokens: int) -> dict[str, float]:
         """Tell the process to ask its engine."""
@@ -66,7 +67,7 @@ class Engine:
 
 
 @contextmanager
-def ray_serve(model: Path, state: Path) -> Iterator[list[Way]]:
+def ray_serve(model: Path, state: Path) -> Iterator[list[Http]]:
     """Run this project's server and the original's way on one Ray node, each behind nginx."""
     environment = {
         **ONE_THREAD,
@@ -83,11 +84,12 @@ def ray_serve(model: Path, state: Path) -> Iterator[list[Way]]:
         _wait_until("Ray's REST interface", lambda: node.deploy(_applications(port)) is None)
         _wait_until("this project's server", lambda: _answers(f"{base}/{OURS}/ready"))
         _wait_until("the original's way", lambda: _answers(f"{base}/{ORIGINAL}/ready"))
-        with proxy(state, f"{LOOPBACK}:{listen}", {"model": port}) as address:
-            prefix = f"{address}/apis/rayservice/model"
+        with proxy(state, f"{LOOPBACK}:{listen}", {"model": port}) as front:
+            prefix = f"{front.url}/apis/rayservice/model"
+            pids = [node.process.pid, front.pid]
             yield [
-                Http("serving (nginx, Ray Serve)", f"{prefix}/{OURS}{CHAT}", "bench"),
-                Http("generate in a thread (nginx, Ray Serve)", f"{prefix}/{ORIGINAL}{CHAT}", "bench"),
+                Http("serving (nginx, Ray Serve)", f"{prefix}/{OURS}", "bench", pids),
+                Http("generate in a thread (nginx, Ray Serve)", f"{prefix}/{ORIGINAL}", "bench", pids),
             ]
     finally:
         node.stop()
@@ -145,8 +147,8 @@ def transformers_serve(model: Path, log: Path, *, batching: bool) -> Iterator[li
         options += ["--continuous-batching", "--attn-implementation", "sdpa", *cache]
     program = str(Path(sys.executable).with_name("transformers"))
     name = "transformers serve" + (" --continuous-batching" if batching else "")
-    with _server([program, "serve", str(model), *options], log, f"http://{LOOPBACK}:{port}") as url:
-        yield [Http(name, url, str(model))]
+    with _server([program, "serve", str(model), *options], log, f"http://{LOOPBACK}:{port}") as (url, pid):
+        yield [Http(name, url, str(model), [pid])]
 
 
 @contextmanager
@@ -156,13 +158,13 @@ def vllm(python: Path, model: Path, log: Path) -> Iterator[list[Way]]:
     module = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     options = ["--host", LOOPBACK, "--port", str(port), "--dtype", "float32", "--enforce-eager"]
     limits = ["--max-model-len", "2048", "--served-model-name", "bench", "--max-num-seqs", "64"]
-    with _server([*module, *options, *limits], log, f"http://{LOOPBACK}:{port}") as url:
-        yield [Http("vLLM (its CPU build)", url, "bench")]
+    with _server([*module, *options, *limits], log, f"http://{LOOPBACK}:{port}") as (url, pid):
+        yield [Http("vLLM (its CPU build)", url, "bench", [pid])]
 
 
 @contextmanager
-def _server(command: list[str], log: Path, address: str) -> Iterator[str]:
-    """Run a server until the end; yield the address of its chat route once it is healthy."""
+def _server(command: list[str], log: Path, address: str) -> Iterator[tuple[str, int]]:
+    """Run a server until the end; yield its address and process once it is healthy."""
     extra = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
     with log.open("w") as output, ExitStack() as stack:
         process = subprocess.Popen(command, env=_environment(extra), stdout=output, stderr=output)
@@ -175,7 +177,7 @@ def _server(command: list[str], log: Path, address: str) -> Iterator[str]:
             return _answers(f"{address}/health")
 
         _wait_until(command[0], healthy)
-        yield address + CHAT
+        yield address, process.pid
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:

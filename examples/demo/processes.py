@@ -54,12 +54,26 @@ def _living() -> list[int]:
             pass
     except ChildProcessError:
         return []
-    return _descendants(os.getpid())
+    return descendants(os.getpid())
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """Return the ids of the processes that a process has started, and that those have started."""
     children = _children(pid)
-    return children + [grandchild for child in children for grandchild in _descendants(child)]
+    return children + [grandchild for child in children for grandchild in descendants(child)]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process and its living descendants have used."""
+    return sum(map(_own_cpu_seconds, [pid, *descendants(pid)]))
+
+
+def _own_cpu_seconds(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
 
 
 def _children(pid: int) -> list[int]:
@@ -74,7 +88,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _signal_all(number: signal.Signals) -> None:
-    for pid in _descendants(os.getpid()):
+    for pid in descendants(os.getpid()):
         try:
             os.kill(pid, number)
         except ProcessLookupError:  # it has just ended

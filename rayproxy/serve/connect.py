@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from kubernetes.config import ConfigException, kube_config
+from kubernetes.config import kube_config
 
 from rayproxy.api import (
     IN_CLUSTER_REFRESH,
@@ -32,9 +32,6 @@ def connect(kubeconfig: str | None, context: str | None) -> tuple[ApiServer, str
 
 
 def _namespace_of(kubeconfig: str | None, context: str | None) -> str:
-    try:
-        contexts, current = kube_config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call]
-    except ConfigException:
-        return "default"
-    chosen = next((each for each in contexts if each["name"] == context), current)
-    return str(chosen["context"].get("namespace") or "default")
+    files = kube_config.KubeConfigMerger(kubeconfig or kube_config.KUBE_CONFIG_DEFAULT_LOCATION)  # type: ignore[no-untyped-call]
+    chosen = files.config["contexts"].get_with_name(context or files.config["current-context"])
+    return str(chosen["context"].safe_get("namespace") or "default")

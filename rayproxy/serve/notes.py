@@ -23,7 +23,7 @@ def notes(served: Checkpoint, options: Options, capabilities: Capabilities) -> I
             f"the image's name says Ray {'.'.join(written.groups())}, the RayService will say {version}: "
             "give --ray-version with what is in the image"
         )
-    if capabilities.serve_config_v2 and not capabilities.deletion_delay:
+    if not capabilities.deletion_delay:
         yield (
             "60 s after an upgrade this KubeRay deletes the old cluster and cuts its streams: "
             "KubeRay 1.5 and newer can wait for them"

@@ -21,13 +21,17 @@ class Admission:
         self.inside = 0
         self.draining = False
 
+    def check(self, sequences: int) -> None:
+        """Raise ApiError 400 for more sequences than there can ever be places."""
+        if sequences > self.limit:
+            raise bad_request(f"{sequences} sequences in one request: at most {self.limit} are possible", "n")
+
     @contextmanager
     def enter(self, sequences: int) -> Iterator[None]:
         """Hold places for some sequences; raise ApiError 400, 429 or 503 if there is none."""
+        self.check(sequences)
         if self.draining:
             raise ApiError(503, "the server is shutting down", retry_after=RETRY_AFTER)
-        if sequences > self.limit:
-            raise bad_request(f"{sequences} sequences in one request: at most {self.limit} are possible", "n")
         if self.inside + sequences > self.limit:
             message = f"the server is full: {self.inside} of {self.limit} sequences are running or waiting"
             raise ApiError(429, message, retry_after=RETRY_AFTER)

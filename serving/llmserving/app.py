@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from llmserving.server import Server
 
-MAX_BODY = 8 * 2**20  # bytes: parsing more than that would hold up everybody's tokens
+MAX_BODY = 4 * 2**20  # bytes: parsing more than that would hold up everybody's tokens
 
 
 def build_app(server: Server) -> FastAPI:
@@ -25,6 +25,7 @@ def build_app(server: Server) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        await server.warm_up()
         yield
         server.close()
 

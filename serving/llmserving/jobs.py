@@ -102,6 +102,7 @@ def openai_jobs(
     check_model(server, body.model)
     check_stream_options(body)
     n = body.n or 1
+    server.admission.check(len(prompts) * n)  # before anything is made that many times
     more: dict[str, Any] = {
         "presence_penalty": body.presence_penalty,
         "frequency_penalty": body.frequency_penalty,
@@ -112,11 +113,11 @@ def openai_jobs(
         "stop_ids": frozenset() if body.ignore_eos else None,
     }
     jobs = []
-    for place, prompt in enumerate(prompts):
+    for place, prompt in enumerate(map(tuple, prompts)):
         for copy in range(n):
             seed = None if body.seed is None else body.seed + copy
             how = sampling(server, body, prompt, max_tokens, {**more, "seed": seed})
-            jobs.append(Job(place * n + copy, tuple(prompt), how, body.stops, copy))
+            jobs.append(Job(place * n + copy, prompt, how, body.stops, copy))
     return jobs
 
 

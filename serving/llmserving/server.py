@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmserving.admission import Admission
+from llmserving.engines.base import Sampling
 from llmserving.engines.echo import EchoEngine
 from llmserving.errors import ApiError
 from llmserving.metrics import Metrics
@@ -34,6 +35,11 @@ class Server:
     embedder: Embedder | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)  # sampling as the model's authors advise
     started: int = field(default_factory=lambda: int(time.time()))
+
+    async def warm_up(self) -> None:
+        """Generate one token, so that the first client waits for nothing but its answer."""
+        async for _ in self.engine.submit([0], Sampling(max_tokens=1, temperature=0)):
+            pass
 
     def check_ready(self) -> None:
         """Raise ApiError 503 unless a request sent now would be answered."""

@@ -67,6 +67,7 @@ class ModelTokenizer:
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
         if template is not None:
             self._tokenizer.chat_template = template.read_text(encoding="utf-8")
+        self._tokenizer("")  # drops the file's truncation and padding: later calls, in any thread, change nothing
         own = self._tokenizer.eos_token_id
         self.stop_ids = frozenset(stop_ids) | ({own} if own is not None else frozenset())
         vocabulary = self._tokenizer.get_vocab()

@@ -305,6 +305,21 @@ def test_who_may_not_read_definitions_says_which_kuberay_it_is(frugal, defined, 
     assert there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
 
 
+def test_the_context_says_which_namespace(server, namespace, kubeconfig, tmp_path, capsys):
+    config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+    (context,) = config["contexts"]
+    context["context"]["namespace"] = namespace
+    del config["current-context"]
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    create_checkpoint(server, namespace, "published.yaml")
+
+    words = ["serve", "qa-service-chatglm3", "--kubeconfig", str(path), "--context", context["name"]]
+    assert main(words) == 0, capsys.readouterr().err
+
+    assert there(server, f"{RAYSERVICES.format(namespace)}/qa-service-chatglm3")
+
+
 def test_an_api_server_that_is_away_is_named(tmp_path, capsys, kubeconfig):
     config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"

@@ -81,14 +81,14 @@ def serve(tmp_path, server, folder):
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Answer as the proxy would: 503 until there is a route."""
+    """Answer as a front end before the proxy may: a page of its own, with 200, until there is a route."""
 
     routed = threading.Event()
 
     def do_GET(self):
         found = self.path == f"/apis/rayservice/{NAME}/-/healthz" and self.routed.is_set()
-        body = b"success" if found else b"no route"
-        self.send_response(200 if found else 503)
+        body = b"success" if found else b"<html>welcome</html>"
+        self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

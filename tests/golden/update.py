@@ -1,6 +1,6 @@
 """Write the golden files, and what the README shows of them, from the commands at their heads.
 
-.venv/bin/python tests/golden/update.py
+make golden
 """
 
 from __future__ import annotations

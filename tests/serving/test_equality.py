@@ -4,6 +4,12 @@ import asyncio
 
 import httpx
 import pytest
+import tiny
+from llmserving.engines.base import Sampling
+from llmserving.engines.choice import twin
+from llmserving.engines.continuous import ContinuousEngine
+from llmserving.engines.generate import GenerateEngine
+from llmserving.settings import from_mapping
 
 PROMPTS = ["The quick", "你好，世界", "😀😃", "def main():", "x" * 40, "Emoji: 🇨🇳", " lead", "\n\n"]
 
@@ -75,6 +81,24 @@ def test_a_crowd_gets_what_each_would_get_alone(both):
             return [response.json()["choices"][0]["text"] for response in await asyncio.gather(*posts)]
 
     assert asyncio.run(crowd()) == alone
+
+
+def test_a_window_of_attention_is_kept_to_in_both_engines():
+    model = tiny.make_sliding_model()
+    prompts = [list(range(first, first + length)) for first, length in ((5, 3), (50, 40), (9, 90), (200, 1))]
+
+    async def run(engine):
+        async def one(prompt):
+            return [token.id async for token in engine.submit(prompt, Sampling(max_tokens=50, temperature=0))]
+
+        try:
+            return await asyncio.gather(*map(one, prompts))
+        finally:
+            engine.close()
+
+    generated = asyncio.run(run(GenerateEngine(twin(model), tiny.CONTEXT)))
+    settings = from_mapping({"engine": "echo", "kv_cache_tokens": 4096})
+    assert asyncio.run(run(ContinuousEngine(model, tiny.CONTEXT, settings))) == generated
 
 
 def test_the_usage_counts_each_prompt_once_and_each_answer(tiny_server):

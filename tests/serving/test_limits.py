@@ -6,6 +6,7 @@ import threading
 import httpx
 import pytest
 from conftest import wait_for
+from llmserving.engines import continuous
 from llmserving.engines.base import EngineDeadError, Sampling
 from llmserving.engines.echo import EchoEngine
 from llmserving.server import assemble
@@ -72,6 +73,7 @@ class Held(EchoEngine):
     def __init__(self):
         super().__init__()
         self.go = threading.Event()
+        self.go.set()  # for the warm-up
 
     async def submit(self, prompt, sampling):
         while not self.go.is_set():  # noqa: ASYNC110 - another thread sets it
@@ -84,6 +86,7 @@ class Held(EchoEngine):
 def held(serve):
     settings = from_mapping({"engine": "echo", "max_running": 2, "max_waiting": 2})
     running = serve(assemble(settings, ByteTokenizer(), Held()))
+    running.server.engine.go.clear()
     yield running
     running.server.engine.go.set()
 
@@ -219,3 +222,22 @@ def test_the_slots_are_shown_while_they_are_taken(held):
     held.server.engine.go.set()
     thread.join(30)
     held.wait_until_idle()
+
+
+def test_a_worker_that_hangs_is_seen(base, serve, monkeypatch):
+    running = serve(model_dir=base, engine="continuous")
+    engine, go = running.server.engine, threading.Event()
+    monkeypatch.setattr(continuous, "STALL_SECONDS", 0.2)
+    compute = engine._manager.batch_processor.model_runner.compute_batch
+    engine._manager.batch_processor.model_runner.compute_batch = lambda *rows: (go.wait(30), compute(*rows))
+    engine.check_health()
+    thread = threading.Thread(target=running.post, args=("/v1/completions", {**LONG, "max_tokens": 2}))
+    thread.start()
+    try:
+        with pytest.raises(EngineDeadError, match="no step for"):
+            wait_for(engine.check_health, "the hang is seen")
+    finally:
+        go.set()
+        thread.join(30)
+    running.wait_until_idle()
+    engine.check_health()

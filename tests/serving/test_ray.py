@@ -5,18 +5,16 @@ import json
 import os
 import shutil
 import signal
-import sys
 import urllib.error
 from pathlib import Path
 
 import httpx
+import inference_zip
 import pytest
 from conftest import wait_for
+from ray_node import LOOPBACK, PORTS, RayNode, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "examples" / "demo"), str(ROOT / "tools")]
-import inference_zip  # noqa: E402
-from ray_node import LOOPBACK, PORTS, RayNode, free_ports  # noqa: E402
 
 LONG = {"prompt": "a", "max_tokens": 400, "ignore_eos": True, "temperature": 0}
 MAX_INSIDE = 8

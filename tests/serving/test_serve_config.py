@@ -9,9 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -85,9 +83,9 @@ def until(look, seconds):
 def fetch(url, body=None):
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.loads(answer.read())
-    except urllib.error.URLError:
+    except OSError:
         return None, None
 
 
@@ -96,14 +94,42 @@ def folder():
     """Make a folder of a short name: the paths of Ray's sockets may have 107 letters."""
     made = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     yield made
-    shutil.rmtree(made, ignore_errors=True)
+    # Ray's last process may write its last line after `ray start` has ended.
+    until(lambda: shutil.rmtree(made, ignore_errors=True) or not Path(made).exists(), 30)
 
 
 @pytest.fixture
-def dashboard(tmp_path, folder):
-    """Start a Ray of our own, with the model server's settings in its environment as in a worker."""
+def asked(base, adapter):
+    """Return what a person asks for: the tiny model and its adapter, without a GPU."""
+    from rayproxy.serve.checkpoint import from_options
+    from rayproxy.serve.options import checked
+
+    archive = subprocess.run(
+        [sys.executable, TOP / "tools" / "inference_zip.py"], check=True, capture_output=True, text=True
+    )
+    said = {
+        "name": "tiny",
+        "image": "model:1",
+        "gpus": 0,
+        "port": free_port(),
+        "base_model_dir": str(base),
+        "checkpoint_dir": str(adapter),
+        "model_name": "tiny-tuned",
+        "max_length": 256,
+        "dtype": "float32",
+        "engine": "generate",
+        "working_dir": f"file://{archive.stdout.strip()}",
+    }
+    options = checked(said)
+    return from_options(options), options
+
+
+@pytest.fixture
+def dashboard(asked, tmp_path, folder):
+    """Start a Ray of our own with the environment that the workers' containers get."""
+    from rayproxy.serve.manifest import environment
+
     port = free_port()
-    environment = os.environ | {"SERVING_ENGINE": "echo", "BASE_MODEL_DIR": "", "RAY_AUTH_MODE": "disabled"}
     command = [
         f"{Path(sys.executable).parent}/ray", "start", "--head", "--block", "--disable-usage-stats",
         "--node-ip-address=127.0.0.1", f"--port={free_port()}", f"--dashboard-port={port}",
@@ -111,28 +137,23 @@ def dashboard(tmp_path, folder):
         f"--ray-client-server-port={free_port()}", f"--metrics-export-port={free_port()}",
         "--num-cpus=2", "--num-gpus=0", "--object-store-memory=100000000", f"--temp-dir={folder}",
     ]  # fmt: skip
+    variables = os.environ | environment(*asked) | {"RAY_AUTH_MODE": "disabled"}
     with (tmp_path / "ray.log").open("w") as log:
-        ray = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        ray = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
     try:
-        until(lambda: fetch(f"http://127.0.0.1:{port}/api/version")[0], 60)
+        # The dashboard answers before its part for Serve does.
+        until(lambda: fetch(f"http://127.0.0.1:{port}/api/serve/applications/")[0] == 200, 120)
         yield f"http://127.0.0.1:{port}"
     finally:
         ray.send_signal(signal.SIGTERM)  # it ends what it started, and then itself
         ray.wait(60)
 
 
-@pytest.mark.skipif(not (TOP / "serving" / "inference.py").exists(), reason="serving/ is not there yet")
-def test_serve_deploy_of_the_generated_config_brings_the_model_server_up(dashboard, tmp_path):
-    from rayproxy.serve.options import checked
+def test_serve_deploy_of_the_generated_config_brings_the_model_server_up(asked, dashboard, tmp_path):
     from rayproxy.serve.serve_config import serve_config_v2
 
-    archive = tmp_path / "inference.zip"
-    with zipfile.ZipFile(archive, "w") as packed:
-        for path in sorted((TOP / "serving").rglob("*.py")):
-            packed.write(path, path.relative_to(TOP / "serving"))
-    port = free_port()
+    _, options = asked
     config = tmp_path / "serve.yaml"
-    options = checked({"gpus": 0, "port": port, "working_dir": f"file://{archive}"})
     config.write_text(serve_config_v2(options), encoding="utf-8")
 
     serve = [f"{Path(sys.executable).parent}/serve", "deploy", str(config), "--address", dashboard]
@@ -144,8 +165,12 @@ def test_serve_deploy_of_the_generated_config_brings_the_model_server_up(dashboa
         assert application.get("status") != "DEPLOY_FAILED", application.get("message")
         return application.get("status") == "RUNNING" and application
 
-    application = until(running, 120)
+    application = until(running, 200)
     assert application["deployments"]["LlamaDeployment"]["status"] == "HEALTHY"
-    status, answer = fetch(f"http://127.0.0.1:{port}/inference", json.dumps({"input": "你好"}).encode())
+    url = f"http://127.0.0.1:{options.port}"
+    # Ray Serve's proxy listens a moment after the application runs.
+    models = until(lambda: fetch(f"{url}/v1/models")[1], 60)
+    assert models["data"][0]["id"] == "tiny-tuned"
+    status, answer = fetch(f"{url}/inference", json.dumps({"input": "你好"}).encode())
     assert status == 200
-    assert answer["output"]
+    assert {"output", "tokenLength", "elapsedTime", "tokenPerSec"} <= answer.keys()

@@ -129,7 +129,7 @@ def test_an_error_without_a_stream_is_a_status(serve):
 
 
 def test_a_dead_engine_is_503_and_not_500(serve):
-    running = serve(broken_server(0, EngineDeadError("gone")))
+    running = serve(broken_server(1, EngineDeadError("gone")))
     response = running.post("/inference", {"input": "abcd"})
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) > 0

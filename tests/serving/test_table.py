@@ -248,7 +248,9 @@ BAD = [
     ("POST", "/tokenize", {"prompt": "a", "messages": HI}, 400),
     ("POST", "/detokenize", {"tokens": [9999]}, 400),
     ("POST", "/detokenize", {"tokens": "a"}, 400),
-    ("POST", CHAT, b" " * (9 * 2**20), 413),
+    ("POST", "/detokenize", {"tokens": [5] * 513}, 400),
+    ("POST", TEXT, text(prompt=["a"] * 128, n=128), 400),
+    ("POST", CHAT, b" " * (5 * 2**20), 413),
 ]
 
 

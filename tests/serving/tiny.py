@@ -71,6 +71,27 @@ def make_model(seed: int = 0, spread: float = 0.3):
     ).eval()
 
 
+def make_sliding_model():
+    """Return a Mistral whose attention reaches back 16 tokens only."""
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(2)
+    return MistralForCausalLM(
+        MistralConfig(
+            vocab_size=400,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=CONTEXT,
+            sliding_window=16,
+            initializer_range=0.3,
+        )
+    ).eval()
+
+
 def save_base(folder: Path) -> Path:
     """Write the model, its tokenizer and its generation settings."""
     model = make_model()

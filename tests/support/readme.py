@@ -9,8 +9,7 @@ from rayproxy.serve.command import Serve
 from rayproxy.serve.options import Options
 from tests.support import golden
 
-_TOP = Path(__file__).parents[2]
-PATH = next(path for path in (_TOP / "README.serve.md", _TOP / "README.md") if path.exists())
+PATH = Path(__file__).parents[2] / "README.md"
 _PART = re.compile(r"(<!-- serve:([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -31,7 +30,8 @@ def _write(name: str) -> str:
         others = {key: field for key, field in Serve.model_fields.items() if key not in Options.model_fields}
         return _table(others)
     path = golden.TESTS / "golden" / "serve" / f"{name}.yaml"
-    return f"```sh\n{golden.command(path)}```\n\n```yaml\n{golden.output(path)}```\n"
+    made = f"<details><summary>The RayService that it makes</summary>\n\n```yaml\n{golden.output(path)}```\n\n</details>\n"
+    return f"```sh\n{golden.command(path)}```\n\n{made}"
 
 
 def _table(fields: dict) -> str:

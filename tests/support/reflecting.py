@@ -16,9 +16,11 @@ from tests.support.scripted import ScriptedApi
 from tests.support.waiting import until
 
 PATH = "/apis/ray.io/v1/rayservices"
-QUICK = Deadlines(connect=2.0, silence=0.3, whole=0.6)
-# The proportions of the real numbers, a hundred times faster.
-FAST = Timing(silence=0.5, young=0.2, backoff_first=0.02, backoff_cap=0.3, healthy=0.4, retry_after_cap=1.2, doubt=0.5)
+QUICK = Deadlines(connect=5.0, silence=1.0, whole=2.0)
+# Pauses a hundredth of the real ones; what a busy machine could mistake for silence or health is left long.
+FAST = Timing(
+    silence=1.0, young=5.0, backoff_first=0.02, backoff_cap=0.3, healthy=30.0, retry_after_cap=1.2, doubt=0.5
+)
 
 
 def rayservice(name: str, **metadata: Any) -> dict[str, Any]:

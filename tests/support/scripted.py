@@ -41,9 +41,10 @@ Reply = Callable[[socket.socket], None]
 
 @dataclass
 class ScriptedApi:
-    """Serve until closed; `tls` is (certificate file, key file)."""
+    """Serve until closed; `tls` is (certificate file, key file), `clients` the CA of those who are let in."""
 
     tls: tuple[str, str] | None = None
+    clients: str = ""
     objects: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # path -> name -> object
     version: int = 100
     oldest: int = 0  # watches from before are told 410
@@ -57,10 +58,11 @@ class ScriptedApi:
         self._changed = threading.Condition()
         self._open: set[socket.socket] = set()
         self._closed = False
-        self._context = self.tls and _context(self.tls)
+        self._context = self.tls and _context(self.tls, self.clients)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     @property
     def url(self) -> str:
@@ -76,7 +78,7 @@ class ScriptedApi:
 
     def present(self, certificate: tuple[str, str]) -> None:
         """Show another certificate from the next connection on."""
-        self._context = _context(certificate)
+        self._context = _context(certificate, self.clients)
 
     def put(self, path: str, obj: dict[str, Any]) -> dict[str, Any]:
         """Create or change an object and tell the watches."""
@@ -101,6 +103,8 @@ class ScriptedApi:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        _shut(self._listener)  # wakes accept(), which close() alone does not
+        self._acceptor.join(10)
         self._listener.close()
         self.cut()
 
@@ -256,7 +260,10 @@ def _seen(head: list[str]) -> Seen:
     return Seen(target.path, query, {name.lower(): value for name, value in headers.items()}, time.monotonic())
 
 
-def _context(certificate: tuple[str, str]) -> ssl.SSLContext:
+def _context(certificate: tuple[str, str], clients: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
+    if clients:
+        context.load_verify_locations(clients)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context

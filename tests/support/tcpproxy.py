@@ -20,7 +20,8 @@ class TcpProxy:
         self._frozen: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     def freeze(self) -> None:
         """Keep every connection that is open, and let no byte through it ever again; new ones flow."""
@@ -46,6 +47,8 @@ class TcpProxy:
 
     def close(self) -> None:
         self._flows.set()
+        _shut(self._listener)  # wakes accept(), which close() alone does not
+        self._acceptor.join(10)
         self._listener.close()
         self.cut()
         for pump in self._pumps:

@@ -28,4 +28,4 @@ def test_no_variable_of_the_environment_changes_what_is_served(capsys, monkeypat
 
 def test_the_readme_shows_the_options_and_the_kserve_equivalents_as_they_are():
     assert {"options", "flags", "kserve-huggingface", "kserve-vllm", "kserve-two-gpus"} <= set(readme.parts())
-    assert readme.PATH.read_text(encoding="utf-8") == readme.filled(), "run tests/golden/update.py"
+    assert readme.PATH.read_text(encoding="utf-8") == readme.filled(), "run make golden"

@@ -1,6 +1,7 @@
 """What is wrong with a checkpoint or an option, and the message that a person gets for it."""
 
 import copy
+import io
 
 import pytest
 import yaml
@@ -257,6 +258,23 @@ def test_an_unfinished_checkpoint_is_served_when_any_state_will_do(tmp_path, cap
     main(["serve", "-f", str(file), "--kuberay", "1.7", "--dry-run", "--any-state"])
 
     assert yaml.safe_load(capsys.readouterr().out)["metadata"]["name"] == "qa-service-chatglm3"
+
+
+def test_a_checkpoint_is_read_from_standard_input(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(yaml.safe_dump(DOCUMENTED)))
+
+    assert main(["serve", "-f", "-", "--kuberay", "1.7", "--dry-run"]) == 0
+
+    assert yaml.safe_load(capsys.readouterr().out)["metadata"]["name"] == "finetune-sample"
+
+
+@pytest.mark.parametrize(("kuberay", "said"), [("1.0", True), ("1.4", True), ("1.5", False)])
+def test_a_kuberay_that_cuts_streams_in_an_upgrade_is_worth_a_note(kuberay, said, capsys, monkeypatch):
+    monkeypatch.chdir(golden.INPUTS)
+
+    main(["serve", "-f", "documented.yaml", "--kuberay", kuberay, "--dry-run"])
+
+    assert ("note: 60 s after an upgrade this KubeRay deletes the old cluster" in capsys.readouterr().err) is said
 
 
 def test_an_option_mends_a_checkpoint_that_lacks_the_field(tmp_path, capsys):

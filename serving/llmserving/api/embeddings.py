@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import struct
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ def router(server: Server) -> APIRouter:
         check_model(server, body.model)
         if server.embedder is None:
             raise ApiError(404, "no embeddings here: set SERVING_EMBEDDING_MODEL_DIR to an encoder's folder")
-        prompts = _prompts(server.embedder, body)
+        prompts = await asyncio.to_thread(_prompts, server.embedder, body)
         with server.admission.enter(1):
             vectors = await server.embedder.embed(prompts)
         if body.dimensions is not None and body.dimensions != len(vectors[0]):

@@ -83,6 +83,8 @@ def token_router(server: Server) -> APIRouter:
     @routes.post("/detokenize")
     async def detokenize(body: DetokenizeRequest) -> dict[str, str]:
         check_model(server, body.model)
+        if len(body.tokens) > server.engine.context_length:
+            raise bad_request(f"{len(body.tokens)} tokens: at most {server.engine.context_length}", "tokens")
         if any(token >= server.tokenizer.vocabulary_size for token in body.tokens):
             raise bad_request(f"a token is not among the model's {server.tokenizer.vocabulary_size}", "tokens")
         return {"prompt": server.tokenizer.decode(body.tokens, special=True)}

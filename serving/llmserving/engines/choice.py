@@ -19,7 +19,7 @@ from llmserving.tokenizer import ModelTokenizer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
     from llmserving.engines.base import Engine
     from llmserving.settings import Settings
@@ -59,10 +59,9 @@ def load_engine(settings: Settings) -> Loaded:
     if settings.tensor_parallel_size > 1:
         raise ValueError(f"tensor_parallel_size {settings.tensor_parallel_size}: only the vllm engine splits a model")
     model = loading.load_model(settings, folders, config)
-    body = twin(model)  # before continuous batching changes how the model attends
-    engine = transformers_engine(settings, model, config, length)
-    own = Embedder(body.base_model, tokenizer, length) if encoder is None else encoder
-    return Loaded(engine, tokenizer, defaults, own)
+    plain = twin(model)  # before continuous batching changes how the model attends
+    engine = transformers_engine(settings, model, plain, length)
+    return Loaded(engine, tokenizer, defaults, encoder or Embedder(plain.base_model, tokenizer, length))
 
 
 def chosen_name(settings: Settings) -> str:
@@ -72,22 +71,21 @@ def chosen_name(settings: Settings) -> str:
     return "vllm" if torch.cuda.is_available() and importlib.util.find_spec("vllm") else "continuous"
 
 
-def transformers_engine(settings: Settings, model: PreTrainedModel, config: PretrainedConfig, length: int) -> Engine:
-    """Return continuous batching, or `generate` where it is asked for or the model is refused."""
+def transformers_engine(settings: Settings, model: PreTrainedModel, plain: PreTrainedModel, length: int) -> Engine:
+    """Return continuous batching, or `generate`, on the plain twin, where it is asked for or the model is refused."""
     # Not at the top: vLLM's image has another transformers.
     from llmserving.engines.continuous import ContinuousEngine  # noqa: PLC0415
     from llmserving.engines.generate import GenerateEngine  # noqa: PLC0415
 
     if settings.engine == "generate":
-        return GenerateEngine(model, length)
-    spare = twin(model)
+        return GenerateEngine(plain, length)
     try:
         return ContinuousEngine(model, length, settings)
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
         if settings.engine == "continuous":
             raise
-        log.warning("%s: continuous batching refuses it (%s); one sequence at a time", config.model_type, error)
-        return GenerateEngine(spare, length)
+        log.warning("continuous batching refuses the model (%s): one sequence at a time", error)
+        return GenerateEngine(plain, length)
 
 
 def twin(model: PreTrainedModel) -> PreTrainedModel:

@@ -22,6 +22,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import Con
 from transformers.generation.continuous_batching.model_runner import infer_max_single_request_tokens
 from transformers.generation.logits_process import LogitsProcessorList
 
+from llmserving.engines import attention
 from llmserving.engines.base import EngineDeadError, Stats
 from llmserving.engines.sampler import SequenceState, choose
 
@@ -50,12 +51,13 @@ class ContinuousEngine:
         self._states: dict[str, SequenceState] = {}
         self._ids = itertools.count()
         self._device = model.device
-        self._last_step = time.monotonic()
+        if model.device.type == "cpu":
+            model.set_attn_implementation(attention.install())
         self._manager = model.init_continuous_batching(
             GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=1),
             batching_config(model, context_length, settings),
         )
-        self._install_sampler()
+        self._chooser = self._install_chooser()
         self._manager.warmup()  # makes the cache, here, where a model that is refused can be answered for
         processor = self._manager.batch_processor
         self.context_length = min(context_length, infer_max_single_request_tokens(processor.cache))
@@ -66,6 +68,8 @@ class ContinuousEngine:
         self.check_health()
         request_id = f"sequence-{next(self._ids)}"
         outputs: asyncio.Queue[GenerationOutput] = asyncio.Queue()
+        if not self._states:
+            self._chooser.last_step = time.monotonic()  # nothing to do since the last one is no stall
         state = self._states[request_id] = SequenceState(prompt, sampling, self._device)
         self._manager.register_result_handler(request_id, outputs.put_nowait)
         finished, seen = False, 0
@@ -109,16 +113,17 @@ class ContinuousEngine:
             self._manager.output_router.result_handlers.pop(request_id, None)
             self._manager.cancel_request(request_id)
 
-    def _install_sampler(self) -> None:
+    def _install_chooser(self) -> _Chooser:
         """Put our choice of tokens where transformers' processors would be."""
+        chooser = _Chooser(self._choose)
         processors = self._manager.logit_processor
-        processors.logits_processor = LogitsProcessorList([_Chooser(self._choose)])
+        processors.logits_processor = LogitsProcessorList([chooser])
         processors.tensors_required = 1
         processors.do_processing = True
+        return chooser
 
     def _choose(self, logits: torch.Tensor, request_ids: Sequence[str]) -> torch.Tensor:
         """Return each row's next token. Runs in the worker thread."""
-        self._last_step = time.monotonic()
         states = [self._states.get(request_id) for request_id in request_ids]
         for request_id, state in zip(request_ids, states, strict=True):
             if state is None:
@@ -130,8 +135,8 @@ class ContinuousEngine:
         error = self._manager.background_thread_status.fatal_error
         if error is not None or not self._manager.is_running():
             raise EngineDeadError(f"the continuous batching worker died: {error or 'it was stopped'}")
-        if self.stats().running and time.monotonic() - self._last_step > STALL_SECONDS:
-            raise EngineDeadError(f"the continuous batching worker has made no step for {STALL_SECONDS:.0f} seconds")
+        if self._states and time.monotonic() - self._chooser.last_step > STALL_SECONDS:
+            raise EngineDeadError(f"the continuous batching worker has made no step for {STALL_SECONDS:g} seconds")
 
     def stats(self) -> Stats:
         """Return what the worker's scheduler holds."""
@@ -157,6 +162,7 @@ class _Chooser(ContinuousBatchingLogitsProcessor):
     def __init__(self, choose: Callable[[torch.Tensor, Sequence[str]], torch.Tensor]) -> None:
         self._choose = choose
         self._request_ids: list[str] = []
+        self.last_step = time.monotonic()
 
     def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
         """Use no tensor of arguments."""
@@ -164,6 +170,7 @@ class _Chooser(ContinuousBatchingLogitsProcessor):
 
     def prepare_tensor_args(self, requests_with_new_token: list[FutureRequestState]) -> torch.Tensor:
         """Remember the order of the rows; this comes before each forward pass, in the same thread."""
+        self.last_step = time.monotonic()
         self._request_ids = [request.state.request_id for request in requests_with_new_token]
         return torch.zeros(len(self._request_ids), dtype=torch.int32)
 

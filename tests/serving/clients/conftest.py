@@ -38,8 +38,8 @@ def through_proxy(tmp_path_factory, server):
         pytest.skip("no nginx here; `make install-serving` installs it")
     with listening(server) as running:
         routes = {NAME: httpx.URL(running.url).port}
-        with proxy(tmp_path_factory.mktemp("nginx"), f"127.0.0.1:{free_port()}", routes) as url:
-            yield Proxied(running, f"{url}/apis/rayservice/{NAME}")
+        with proxy(tmp_path_factory.mktemp("nginx"), f"127.0.0.1:{free_port()}", routes) as front:
+            yield Proxied(running, f"{front.url}/apis/rayservice/{NAME}")
 
 
 @pytest.fixture(scope="package")

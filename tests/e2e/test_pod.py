@@ -1,0 +1,199 @@
+"""The pod's containers, killed one after another, while callers watch."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from examples.run import CALLS, JSON
+from rayproxy import procfs
+from tests.support.http import free_port
+from tests.support.kuberay import KubeRay
+from tests.support.pod import LONG, Pod
+from tests.support.upstream import Upstream
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.docker, pytest.mark.apiserver]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def stand_in() -> Iterator[int]:
+    """Return the port of the stand-in model of examples/, on every ClusterIP."""
+    port = free_port("0.0.0.0")
+    process = subprocess.Popen([sys.executable, ROOT / "examples/stand_in.py", f"0.0.0.0:{port}"])
+    yield port
+    process.terminate()
+    process.wait()
+
+
+def test_the_documented_calls_are_answered(make_pod: Callable[..., Pod], kuberay: KubeRay, stand_in: int):
+    kuberay.port = stand_in
+    kuberay.routed("qa-service-chatglm3")
+    pod = make_pod(NAMESPACES=kuberay.namespace).start()
+    until("routed", lambda: pod.get("/apis/rayservice/qa-service-chatglm3/nothing").status == 404)
+    answers = []
+    for url, body in CALLS:
+        own = url.replace("127.0.0.1:8080", f"127.0.0.1:{pod.port}")
+        command = f"curl -sSfN -X POST {shlex.quote(own)} -H {shlex.quote(JSON)} -d {shlex.quote(body)}"
+        answers.append(subprocess.run(command, shell=True, capture_output=True, check=True).stdout.decode())
+    assert '"output": "你好! I am a stand-in' in answers[0]
+    assert answers[1].count("event:add\n") == 6
+    assert "event:finish\n" in answers[1]
+
+
+@contextmanager
+def asked_all_the_time(pod: Pod, name: str) -> Iterator[list[str]]:
+    """Send requests without a pause; the list gets what went wrong with each that failed."""
+    failures: list[str] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            try:
+                answer = pod.get(f"/apis/rayservice/{name}/")
+                failures.extend([] if answer.status == 200 else [f"{answer.status}: {answer.body!r}"])
+            except OSError as error:
+                failures.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield failures
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_killed_daemon_is_healed_and_no_request_notices(pod: Pod, kuberay: KubeRay):
+    with asked_all_the_time(pod, "chat") as failures:
+        os.kill(pod.pid("rayproxy"), signal.SIGKILL)
+        until("started anew", lambda: pod.restarts("rayproxy") == 1, LONG)
+        until("ready again", pod.is_ready, LONG)
+        kuberay.routed("later")
+        until("what came meanwhile is routed", lambda: pod.answers("later"), LONG)
+    assert failures == []
+
+
+def master(pod: Pod) -> int:
+    """Return the host's pid of nginx's master."""
+    children = procfs.children(pod.pid("nginx"))
+    return next((child.pid for child in children if procfs.title(child.pid).startswith(b"nginx: master")), 0)
+
+
+def workers(pod: Pod) -> set[procfs.Process]:
+    """Return nginx's workers that take connections."""
+    found = procfs.children(master(pod))
+    return {worker for worker in found if procfs.title(worker.pid).strip() == b"nginx: worker process"}
+
+
+def test_a_killed_nginx_is_healed_with_all_its_routes(pod: Pod, kuberay: KubeRay):
+    os.kill(master(pod), signal.SIGKILL)
+    until("started anew", lambda: pod.restarts("nginx") == 1, LONG)
+    until("the route answers again", lambda: pod.answers("chat"), LONG)
+    kuberay.routed("later")
+    until("the daemon knows the new master", lambda: pod.answers("later"), LONG)
+    assert pod.answers("chat")
+
+
+def test_a_killed_worker_is_healed_with_all_its_routes(pod: Pod, kuberay: KubeRay):
+    before = workers(pod)
+    killed = min(before, key=lambda worker: worker.pid)
+    os.kill(killed.pid, signal.SIGKILL)
+    until("another worker", lambda: len(workers(pod)) == len(before) and killed not in workers(pod))
+    assert pod.answers("chat")
+    assert pod.restarts("nginx") == 0
+    kuberay.routed("later")
+    until("routed", lambda: pod.answers("later"), LONG)
+
+
+@contextmanager
+def stream(pod: Pod, name: str) -> Iterator[socket.socket]:
+    """Open a stream and read its first piece; the upstream holds the rest back."""
+    with socket.create_connection(("127.0.0.1", pod.port), 30) as connection:
+        connection.sendall(f"GET /apis/rayservice/{name}/stream HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        received = b""
+        while b"data: first" not in received:
+            received += connection.recv(4096)
+        yield connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    received = b""
+    while not received.endswith(b"0\r\n\r\n"):
+        piece = connection.recv(4096)
+        assert piece, f"cut after {received!r}"
+        received += piece
+    return received
+
+
+def test_a_stream_survives_a_rollout_of_the_daemon_and_twenty_reloads(pod: Pod, everywhere: Upstream):
+    with stream(pod, "chat") as connection:
+        pod.stop_container("rayproxy")
+        pod.start_container("rayproxy")
+        until("the new daemon is ready", pod.is_ready, LONG)
+        for _ in range(20):
+            before = workers(pod)
+            os.kill(master(pod), signal.SIGHUP)
+            until("new workers", lambda old=before: workers(pod) and not workers(pod) & old)
+        everywhere.release.set()
+        assert b"data: last" in rest(connection)
+
+
+def test_a_stopped_nginx_lets_a_stream_end_and_takes_no_new_one(pod: Pod, everywhere: Upstream):
+    with stream(pod, "chat") as connection:
+        stopping = threading.Thread(target=pod.stop_container, args=("nginx",))
+        stopping.start()
+        until("nobody listens", lambda: not pod.answers("chat"), LONG)
+        everywhere.release.set()
+        assert b"data: last" in rest(connection)
+        stopping.join(LONG)
+        assert not stopping.is_alive()
+
+
+def test_nginx_waits_for_the_first_revision(make_pod: Callable[..., Pod]):
+    pod = make_pod()
+    pod.start_processes()
+    pod.start_container("nginx")
+    until("it says so", lambda: "waiting for the first revision" in pod.logs("nginx"), LONG)
+    pod.run("init")
+    until("it answers", lambda: _healthy(pod), LONG)
+    assert pod.restarts("nginx") == 0
+
+
+def _healthy(pod: Pod) -> bool:
+    try:
+        return pod.get("/-/healthz").status == 200
+    except OSError:
+        return False
+
+
+def test_nginx_cannot_read_the_token_of_the_daemon_beside_it(pod: Pod):
+    path = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    code, found = pod.shell("nginx", "grep -l 'rayproxy.run' /proc/[0-9]*/cmdline | cut -d/ -f3")
+    daemon = found.split()[0]
+    assert code == 0, found
+    for secret in (path, f"/proc/{daemon}/root{path}", f"/proc/{daemon}/environ"):
+        code, said = pod.shell("nginx", f"cat {secret}")
+        assert code != 0, secret
+        assert "Permission denied" in said or "No such file" in said
+    assert pod.shell("rayproxy", f"test -s {path}")[0] == 0
+
+
+def test_both_containers_run_unprivileged_and_write_to_their_volumes_alone(pod: Pod):
+    for name in ("nginx", "rayproxy"):
+        code, said = pod.shell(name, "id -u; grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status | cut -f2")
+        assert code == 0
+        assert said.split() == ["10001", "0" * 16, "0" * 16, "1", "2"]
+        assert pod.shell(name, "touch /somewhere 2>&1")[1].strip().endswith("Read-only file system")
+        assert pod.shell(name, "find / -xdev -writable -not -type l 2>/dev/null")[1] == ""

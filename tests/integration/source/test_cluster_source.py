@@ -1,0 +1,164 @@
+"""What the two resources together say, and when they say nothing yet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from rayproxy.cluster import ClusterSource
+from rayproxy.source import NotSyncedError, UnconfirmedError
+from tests.support.reflecting import PATH, Diary, anonymous, rayservice
+from tests.support.scripted import Reply, ScriptedApi, Seen, page, raw, refuse
+from tests.support.waiting import stays, until
+
+SERVICES = "/api/v1/services"
+
+
+@pytest.fixture
+def start(api: ScriptedApi) -> Iterator[Callable[..., ClusterSource]]:
+    """Return a function that starts a source against the scripted API server."""
+    threads: list[threading.Thread] = []
+    sources: list[ClusterSource] = []
+
+    def run(*namespaces: str, diary: Diary | None = None) -> ClusterSource:
+        diary = diary or Diary()
+        sources.append(ClusterSource(anonymous(api.url), "app=prediction", namespaces, diary, diary.wake))
+        for name, body in sources[-1].loops:
+            threads.append(threading.Thread(target=body, name=name, daemon=True))
+            threads[-1].start()
+        return sources[-1]
+
+    yield run
+    for source in sources:
+        source.stop()
+    api.close()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def service(name: str) -> dict[str, object]:
+    return {
+        "metadata": {"name": f"{name}-serve-svc", "namespace": "default", "labels": {"ray.io/serve": name}},
+        "spec": {"clusterIP": "10.0.0.1", "ports": [{"name": "serve", "port": 8000}]},
+    }
+
+
+def names(source: ClusterSource) -> set[str] | None:
+    """Return the names of all RayServices and Services; None while not synced."""
+    try:
+        snapshot = source.snapshot()
+    except NotSyncedError:
+        return None
+    return {item.key.name for item in (*snapshot.rayservices, *snapshot.services)}
+
+
+def only(path: str, reply: Reply) -> Callable[[Seen], Reply | None]:
+    return lambda seen: reply if seen.path == path else None
+
+
+@pytest.mark.parametrize("late", [PATH, SERVICES])
+@pytest.mark.parametrize(
+    "answer", [refuse(500), refuse(403), raw(b"{}"), refuse(429)], ids=["500", "403", "garbled", "429"]
+)
+def test_nothing_is_known_before_both_resources_had_a_whole_list(
+    api: ScriptedApi, start: Callable[..., ClusterSource], late: str, answer: Reply
+):
+    api.put(PATH, rayservice("a"))
+    api.put(SERVICES, service("a"))
+    api.always = only(late, answer)
+    source = start()
+    until("asked twice", lambda: len([seen for seen in api.seen if seen.path == late]) >= 2)
+    with pytest.raises(NotSyncedError, match=f"no whole list yet of {late} "):
+        source.snapshot()
+    api.always = lambda _: None
+    until("both are known", lambda: names(source) == {"a", "a-serve-svc"})
+
+
+def test_what_is_asked_for_is_the_selector_and_the_serve_label(api: ScriptedApi, start: Callable[..., ClusterSource]):
+    start()
+    until("both watched", lambda: len(api.watch_requests) == 2)
+    assert {(seen.path, seen.query["labelSelector"]) for seen in api.seen} == {
+        (PATH, "app=prediction"),
+        (SERVICES, "ray.io/serve"),
+    }
+
+
+def test_namespaces_are_asked_one_by_one_and_each_once(api: ScriptedApi, start: Callable[..., ClusterSource]):
+    source = start("one", "two", "one")
+    until("all watched", lambda: len(api.watch_requests) == 4)
+    stays("and no more", lambda: len(source.loops) == 4 and len(api.watch_requests) == 4, 0.2)
+    assert {seen.path for seen in api.seen} == {
+        f"{root}/namespaces/{name}/{kind}"
+        for name in ("one", "two")
+        for root, kind in (("/apis/ray.io/v1", "rayservices"), ("/api/v1", "services"))
+    }
+
+
+@pytest.mark.fault(15)
+def test_a_missing_definition_is_known_to_be_missing_and_said(api: ScriptedApi, start: Callable[..., ClusterSource]):
+    api.put(SERVICES, service("a"))
+    api.always = only(PATH, raw(b"404 page not found\n", 404))
+    source = start()
+    until("services are known", lambda: names(source) == {"a-serve-svc"})
+    snapshot = source.snapshot()
+    assert not snapshot.rayservices_known
+    assert any("crd-absent" in problem for problem in snapshot.problems)
+    api.put(PATH, rayservice("a"))
+    api.always = lambda _: None
+    until("known", lambda: source.snapshot().rayservices_known)
+    assert names(source) == {"a", "a-serve-svc"}
+    assert source.snapshot().problems == ()
+
+
+@pytest.mark.fault(16)
+def test_services_that_are_not_found_are_not_taken_for_none(api: ScriptedApi, start: Callable[..., ClusterSource]):
+    """A load balancer that answers 404 for everything speaks for no API server: Services always exist."""
+    api.always = lambda _: raw(b"404 page not found\n", 404)
+    diary = Diary()
+    source = start(diary=diary)
+    until("asked and asked again", lambda: diary.reasons.count("not_found") >= 4)
+    assert names(source) is None
+    with pytest.raises(UnconfirmedError):
+        source.confirm()
+
+
+def test_what_is_known_stays_known_whatever_comes_afterwards(api: ScriptedApi, start: Callable[..., ClusterSource]):
+    api.put(PATH, rayservice("a"))
+    api.put(SERVICES, service("a"))
+    diary = Diary()
+    source = start(diary=diary)
+    until("known", lambda: names(source) == {"a", "a-serve-svc"})
+    for answer in (refuse(500), refuse(403), refuse(404), raw(b"x")):
+        failed = len(diary.failures)
+        api.always = lambda _, answer=answer: answer
+        api.cut()
+        until("failed twice more", lambda failed=failed: len(diary.failures) >= failed + 2, 40)
+        assert names(source) == {"a", "a-serve-svc"}
+
+
+@pytest.mark.fault(19)
+def test_confirming_lists_again_and_the_watch_takes_over_what_is_found(
+    api: ScriptedApi, start: Callable[..., ClusterSource]
+):
+    api.put(PATH, rayservice("a"))
+    api.put(SERVICES, service("a"))
+    api.lists.extend([page([], api.version), page([], api.version)])  # a 200 that is wrong, once for each
+    source = start()
+    until("wrongly empty", lambda: names(source) == set())
+    confirmed = source.confirm()
+    assert [item.key.name for item in confirmed.rayservices] == ["a"]
+    assert [item.key.name for item in confirmed.services] == ["a-serve-svc"]
+    assert names(source) == {"a", "a-serve-svc"}
+
+
+@pytest.mark.fault(19)
+@pytest.mark.parametrize("path", [PATH, SERVICES])
+def test_what_cannot_be_listed_cannot_be_confirmed(api: ScriptedApi, start: Callable[..., ClusterSource], path: str):
+    source = start()
+    until("synced", lambda: names(source) == set())
+    api.always = only(path, refuse(503, "not now"))
+    with pytest.raises(UnconfirmedError, match="not now"):
+        source.confirm()

@@ -1,0 +1,159 @@
+"""A whole daemon with nginx, in front of an API server that misbehaves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.reflecting import PATH, rayservice
+from tests.support.scripted import ScriptedApi, page, refuse
+from tests.support.upstream import Upstream
+from tests.support.waiting import until
+
+SERVICES = "/api/v1/services"
+ROOT = Path(__file__).parents[3]
+NAMES = [f"chat-{number}" for number in range(20)]
+
+
+@pytest.fixture
+def api() -> Iterator[ScriptedApi]:
+    server = ScriptedApi()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def daemon(make_daemon: Callable[..., Daemon], api: ScriptedApi, folder: Path) -> Daemon:
+    config = folder / "kubeconfig"
+    config.write_text(
+        f"""{{apiVersion: v1, kind: Config, current-context: x, users: [{{name: u, user: {{}}}}],
+        clusters: [{{name: c, cluster: {{server: "{api.url}"}}}}],
+        contexts: [{{name: x, context: {{cluster: c, user: u}}}}]}}"""
+    )
+    return make_daemon(KUBECONFIG=str(config), EVENTS="false")
+
+
+def add(api: ScriptedApi, name: str, port: int) -> None:
+    """Create a RayService and its Service."""
+    api.put(PATH, rayservice(name))
+    api.put(SERVICES, service(name, port))
+
+
+def service(name: str, port: int) -> dict[str, Any]:
+    owner = {"kind": "RayService", "name": name, "uid": f"uid-{name}", "controller": True}
+    return {
+        "metadata": {
+            "name": f"{name}-serve-svc",
+            "namespace": "default",
+            "labels": {"ray.io/serve": name},
+            "ownerReferences": [owner],
+        },
+        "spec": {"clusterIP": "127.0.0.1", "ports": [{"name": "serve", "port": port}]},
+    }
+
+
+@pytest.fixture
+def twenty(daemon: Daemon, api: ScriptedApi, upstream: Upstream) -> Daemon:
+    """Return a daemon that serves twenty routes."""
+    for name in NAMES:
+        add(api, name, upstream.port)
+    daemon.start()
+    daemon.until_state(NAMES[-1], "accepted")
+    until("both watched", lambda: {seen.path for seen in api.watch_requests} == {PATH, SERVICES})
+    return daemon
+
+
+def lists(api: ScriptedApi, path: str = PATH) -> int:
+    return len([seen for seen in api.list_requests if seen.path == path])
+
+
+@pytest.mark.fault(19)
+def test_a_list_that_is_wrongly_empty_takes_no_route_away(twenty: Daemon, api: ScriptedApi, upstream: Upstream):
+    reloads, before = twenty.reloads, lists(api)
+    api.watches.extend([refuse(410), refuse(410)])
+    once = [page([], api.version)]
+    api.always = lambda seen: once.pop() if seen.path == PATH and "watch" not in seen.query and once else None
+    api.cut()
+    until("a second list was asked", lambda: lists(api) >= before + 2)
+    add(api, "later", upstream.port)
+    twenty.until_state("later", "accepted")
+    assert all(twenty.error(name) == "" for name in NAMES)
+    assert twenty.reloads == reloads + 1, "for the one that came"
+
+
+@pytest.mark.fault(19)
+def test_while_no_second_list_is_to_be_had_nothing_goes_and_when_it_agrees_all_do(twenty: Daemon, api: ScriptedApi):
+    for name in NAMES:
+        del api.objects[PATH][name]
+    api.watches.extend([refuse(410), refuse(410)])
+    once = [page([], api.version)]
+
+    def always(seen):
+        if seen.path != PATH or "watch" in seen.query:
+            return None
+        return once.pop() if once else refuse(503, "no second list")
+
+    api.always = always
+    api.cut()
+    until("unconfirmed", lambda: "no second list" in twenty.admin("/metrics")[1] + twenty.log.read_text())
+    assert all(twenty.error(name) == "" for name in NAMES)
+    api.always = lambda _: None
+    until("gone", lambda: all(twenty.error(name) == "rayservice_not_found" for name in NAMES), 40)
+
+
+@pytest.mark.fault(2)
+@pytest.mark.parametrize("status", [500, 403, 404, 429])
+def test_a_daemon_that_starts_before_an_api_server_which_refuses_serves_its_last_revision(
+    twenty: Daemon, api: ScriptedApi, status: int
+):
+    twenty.stop()
+    api.always = lambda _: refuse(status)
+    begin = len(api.seen)
+    twenty.start()
+    until("it has asked for both, twice", lambda: len(api.seen) >= begin + 4)
+    assert twenty.error(NAMES[0]) == ""
+    assert len([name for name in twenty.files() if name.startswith("ray-")]) == len(NAMES)
+
+
+POISON = """
+import rayproxy.cluster, rayproxy.events
+real_read, real_body = rayproxy.cluster.read_rayservice, rayproxy.events.Event.body
+def read(obj):
+    if obj["metadata"]["name"] == "poison-reflector":
+        raise RuntimeError("a defect")
+    return real_read(obj)
+def body(event, now):
+    if event.name == "poison.events":
+        raise RuntimeError("a defect")
+    return real_body(event, now)
+rayproxy.cluster.read_rayservice = read
+rayproxy.events.Event.body = body
+"""
+
+
+@pytest.mark.fault(59)
+@pytest.mark.parametrize(
+    ("poison", "thread"), [("poison-reflector", "reflector-rayservices"), ("poison.events", "events")]
+)
+def test_a_thread_that_dies_of_a_defect_ends_the_daemon(
+    daemon: Daemon, api: ScriptedApi, upstream: Upstream, poison: str, thread: str
+):
+    broken = daemon.folder / "broken"
+    broken.mkdir()
+    (broken / "sitecustomize.py").write_text(POISON)
+    daemon.environment |= {"PYTHONPATH": os.pathsep.join([str(broken), str(ROOT)]), "RAYPROXY_EVENTS": "true"}
+    add(api, "chat", upstream.port)
+    daemon.start()
+    daemon.until_state("chat", "accepted")
+    until("watched", lambda: PATH in {seen.path for seen in api.watch_requests})
+    api.put(PATH, rayservice(poison))
+    assert daemon.process
+    until("the daemon has ended", lambda: daemon.process.poll() is not None)
+    assert daemon.process.returncode == 1
+    assert "a thread died" in daemon.tail()
+    assert thread in daemon.tail()

@@ -1,0 +1,66 @@
+"""deploy/ as an API server gets it: rendered by kubectl, and without what an old API server does not know."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+KUBECTL = Path(sys.executable).parent / "kubectl"
+OVERLAYS = ("all-namespaces", "one-namespace")
+
+Manifest = dict[str, Any]
+
+
+def render(folder: str) -> list[Manifest]:
+    """Return what `kubectl apply -k FOLDER` would apply."""
+    done = subprocess.run([KUBECTL, "kustomize", ROOT / folder], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert not done.stderr, f"kustomize warns: {done.stderr.decode()}"
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def one(manifests: list[Manifest], kind: str, name: str = "rayproxy") -> Manifest:
+    """Return the manifest of a kind and a name; a generated name goes on with a hash."""
+    mine = {manifest["metadata"]["name"]: manifest for manifest in manifests if manifest["kind"] == kind}
+    return mine.get(name) or next(manifest for each, manifest in mine.items() if each.startswith(f"{name}-"))
+
+
+def containers(deployment: Manifest) -> dict[str, Manifest]:
+    """Return the containers of the pod, the init containers too, by name."""
+    spec = deployment["spec"]["template"]["spec"]
+    return {each["name"]: each for each in [*spec["initContainers"], *spec["containers"]]}
+
+
+def for_server(manifests: list[Manifest], version: tuple[int, int]) -> list[Manifest]:
+    """Return the manifests as an API server of that version can take them.
+
+    policy/v1 came with 1.21, with the same fields that policy/v1beta1 had. A probe's own
+    terminationGracePeriodSeconds came with 1.25. Nothing else of deploy/ is younger than 1.20.
+    """
+    changed: list[Manifest] = json.loads(json.dumps(manifests))
+    for manifest in changed:
+        if manifest["apiVersion"] == "policy/v1" and version < (1, 21):
+            manifest["apiVersion"] = "policy/v1beta1"
+        if manifest["kind"] == "Deployment" and version < (1, 25):
+            for container in containers(manifest).values():
+                container.get("livenessProbe", {}).pop("terminationGracePeriodSeconds", None)
+    return changed
+
+
+def kubectl(kubeconfig: Path, *arguments: str, manifests: list[Manifest] | None = None) -> str:
+    """Run kubectl; fail with its words."""
+    done = subprocess.run(
+        [KUBECTL, "--kubeconfig", kubeconfig, *arguments],
+        input=yaml.safe_dump_all(manifests).encode() if manifests is not None else None,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, f"kubectl {' '.join(arguments)}:\n{done.stderr.decode()}"
+    return done.stdout.decode()

@@ -1,0 +1,76 @@
+"""What is written on a RayService, and under which name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rayproxy.events import Event, about
+from rayproxy.status import ACCEPTED, PENDING, REJECTED, Status
+
+SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+STATUS = Status("ns", "chat", "uid", ACCEPTED, "10.0.0.1:8000", "Accepted", "", "2026-01-01T00:00:00Z")
+LATER = "2026-01-01T00:00:09Z"
+
+
+def name(event: Event) -> str:
+    return event.body("now")["metadata"]["name"]
+
+
+def test_an_accepted_route_is_told_with_where_it_goes():
+    event = about(STATUS)
+    assert event
+    assert (event.type, event.reason) == ("Normal", "RouteAccepted")
+    assert event.message == "/apis/rayservice/chat/ goes to 10.0.0.1:8000"
+
+
+def test_a_rejection_is_told_with_its_reason():
+    event = about(replace(STATUS, state=REJECTED, reason="Headless", message="give it a ClusterIP"))
+    assert event
+    assert (event.type, event.message) == ("Warning", "Headless: give it a ClusterIP")
+
+
+def test_pending_is_told_only_when_it_lasts():
+    pending = replace(STATUS, state=PENDING, message="no Service yet")
+    assert about(pending) is None
+    event = about(pending, too_long=True)
+    assert event
+    assert (event.type, event.reason) == ("Warning", "RoutePending")
+    assert "no Service yet" in event.message
+
+
+def test_replicas_that_saw_it_at_different_moments_write_one_event():
+    for status in (STATUS, replace(STATUS, state=REJECTED), replace(STATUS, state=PENDING)):
+        events = [about(each, too_long=True) for each in (status, replace(status, since=LATER))]
+        assert events[0]
+        assert events[1]
+        assert name(events[0]) == name(events[1])
+
+
+def test_what_differs_is_another_event():
+    event = about(STATUS)
+    assert event
+    others = [
+        replace(event, uid="other"),
+        replace(event, message="x"),
+        replace(event, reason="x"),
+        replace(event, type="x"),
+    ]
+    assert len({name(each) for each in (event, *others)}) == 5
+
+
+@given(st.from_regex(SUBDOMAIN, fullmatch=True).filter(lambda text: len(text) <= 253), st.text(max_size=3000))
+def test_any_rayservice_gives_an_event_that_the_api_server_takes(rayservice: str, message: str):
+    body = Event("ns", rayservice, "uid", "Warning", "RouteRejected", message).body("now")
+    called = body["metadata"]["name"]
+    assert SUBDOMAIN.fullmatch(called)
+    assert len(called) <= 253
+    assert len(body["message"]) <= 1024
+    assert body["involvedObject"]["namespace"] == body["metadata"]["namespace"]
+
+
+def test_a_name_that_is_cut_at_a_dot_stays_a_name():
+    assert SUBDOMAIN.fullmatch(name(Event("ns", "a" * 179 + "." + "b" * 60, "uid", "Normal", "r", "m")))
