@@ -91,13 +91,11 @@ def test_a_kill_at_any_step_leaves_a_live_revision_and_the_next_daemon_reaches_t
     for name in ("a", "b", "c"):
         manifests.routed(name)
     daemon = new_daemon(WORKERS="1")
-    for number in range(3):  # so that there is something to remove
-        manifests.routed(f"old{number}")
-        daemon.start()
-        daemon.until_state(f"old{number}", "accepted")
-        daemon.stop()
     armed = folder / "armed"
     start_with_fault(daemon, armed, step)
+    for number in range(3):  # so that there is something to remove
+        manifests.routed(f"old{number}")
+        daemon.until_state(f"old{number}", "accepted")
     armed.touch()
     manifests.routed("new")
     manifests.remove("a")
