@@ -67,7 +67,7 @@ screenshot: install-e2e ## docs/screenshot.png, from the page's test
 	@RAYPROXY_TEST_PICTURE=$(CURDIR)/docs/screenshot.png $(PY) -m pytest tests/e2e/test_page.py
 
 test-fast: install-test ## without the API server, within a minute
-	@$(PY) -m pytest -n 2 -m "not apiserver"
+	@$(PY) -m pytest -n 2 -m "not apiserver and not slow"
 
 lint: install-test ## ruff, mypy, import-linter
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-logo

@@ -12,10 +12,13 @@ from llmserving.settings import from_arguments
 
 
 def main() -> None:
-    """Read the arguments, load the model and answer until a signal comes."""
-    settings = from_arguments(sys.argv[1:])
-    server = load(settings)
-    uvicorn.run(build_app(server), host=settings.host, port=settings.port, log_level="info")
+    """Read the arguments, load the model and answer; a signal ends it when the running answers are finished."""
+    try:
+        settings = from_arguments(sys.argv[1:])
+        server = load(settings)
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"llmserving: {error}")
+    uvicorn.run(build_app(server), host=settings.host, port=settings.port)
 
 
 if __name__ == "__main__":

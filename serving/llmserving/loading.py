@@ -109,18 +109,20 @@ def pick_device(settings: Settings) -> torch.device:
     return device
 
 
+def pick_dtype(settings: Settings, device: torch.device) -> str:
+    """Return the type to compute in: half precision is slower on most CPUs."""
+    return "float32" if settings.dtype == "auto" and device.type == "cpu" else settings.dtype
+
+
 def load_model(settings: Settings, folders: Folders, config: PretrainedConfig) -> PreTrainedModel:
     """Return the model in memory, its adapter merged, ready to continue text."""
     disable_progress_bar()  # a server's log is no terminal
     torch.set_num_threads(settings.model_threads)  # Ray sets OMP_NUM_THREADS=1 in its actors
     device = pick_device(settings)
-    dtype = settings.dtype
-    if dtype == "auto" and device.type == "cpu":
-        dtype = "float32"  # half precision is slower on most CPUs
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folders.weights,
         config=config,
-        dtype=dtype,
+        dtype=pick_dtype(settings, device),
         local_files_only=True,
         use_safetensors=None if settings.allow_pickle else True,
         trust_remote_code=settings.trust_remote_code,

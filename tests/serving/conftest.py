@@ -55,6 +55,7 @@ class Running:
         wait_for(lambda: self.server.admission.inside == 0, "the slots are free")
         stats = self.server.engine.stats
         wait_for(lambda: (stats().running, stats().waiting) == (0, 0), "the engine is idle")
+        wait_for(lambda: stats().cache_usage < 0.01, "the cache is free")
 
 
 def wait_for(condition, what, seconds=30):

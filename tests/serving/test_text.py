@@ -59,6 +59,18 @@ def test_bytes_that_never_become_a_character_do_not_hold_up_the_text():
     assert sum(bool(piece) for piece in pieces[:12]) >= 2
 
 
+def test_a_token_costs_the_same_at_the_end_of_a_long_text_as_at_its_beginning():
+    decoded = []
+
+    class Counting(ByteTokenizer):
+        def decode(self, ids, *, special=False):
+            decoded.append(len(ids))
+            return super().decode(ids)
+
+    pieces_of(Counting(), ("你好😀 abc " * 100).encode())
+    assert max(decoded) < 12
+
+
 def scan(stops, pieces):
     scanner, sent = StopScanner(stops), []
     for piece in pieces:

@@ -145,8 +145,7 @@ class ContinuousEngine:
             return Stats()
         scheduler = processor.scheduler
         waiting = len(scheduler.waiting_requests) + self._manager.input_queue.qsize()
-        usage = 1.0 - float(processor.cache.compute_free_capacity())
-        return Stats(len(scheduler.active_requests), waiting, usage)
+        return Stats(len(scheduler.active_requests), waiting, cache_usage(processor.cache))
 
     def close(self) -> None:
         """Stop the worker; what is running fails."""
@@ -181,6 +180,14 @@ class _Chooser(ContinuousBatchingLogitsProcessor):
             chosen = self._choose(scores[:rows], self._request_ids)
             scores[:rows].scatter_(1, chosen.unsqueeze(1), torch.inf)
         return scores
+
+
+def cache_usage(cache: Any) -> float:  # noqa: ANN401 - transformers' PagedAttentionCache
+    """Return the share of the cache that sequences hold; beginnings kept for the next ones are given up at need."""
+    kept = sum(len(part.ledger.cached_blocks) * part.bytes_per_block for part in cache.cache_allocators.values())
+    free: float = cache.compute_free_capacity(relative=False) + kept
+    whole: float = cache.num_sectors * cache.bytes_per_sector
+    return max(0.0, 1.0 - free / whole)
 
 
 def batching_config(model: PreTrainedModel, context_length: int, settings: Settings) -> ContinuousBatchingConfig:

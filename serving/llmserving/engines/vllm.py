@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+import torch
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs import TokensPrompt
@@ -13,6 +14,7 @@ from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
 
+from llmserving import loading
 from llmserving.engines.base import EngineDeadError, Stats, Token
 
 if TYPE_CHECKING:
@@ -70,14 +72,12 @@ class VllmEngine:
 
 def engine_arguments(settings: Settings, folders: Folders, context_length: int) -> dict[str, Any]:
     """Return vLLM's arguments for the settings."""
-    import torch  # noqa: PLC0415 - vLLM has brought it
-
     arguments: dict[str, Any] = {
         "model": str(folders.weights),
         "tokenizer": str(folders.tokenizer),
         "max_model_len": context_length,
         "max_num_seqs": settings.max_running,
-        "dtype": settings.dtype,
+        "dtype": loading.pick_dtype(settings, loading.pick_device(settings)),
         "quantization": settings.quantization,
         "trust_remote_code": settings.trust_remote_code,
         "tensor_parallel_size": settings.tensor_parallel_size or max(1, torch.cuda.device_count()),

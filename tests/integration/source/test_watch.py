@@ -68,6 +68,16 @@ def test_an_expired_watch_leads_to_one_list_that_finds_the_deletes_of_the_gap(
 
 
 @pytest.mark.fault(6)
+def test_an_expired_watch_over_which_nothing_changed_wakes_nobody(api: ScriptedApi, reflect: Reflect):
+    api.put(PATH, rayservice("a"))
+    api.watches.extend([stream(event("ERROR", {"code": 410})), refuse(410)])
+    reflection = reflect()
+    reflection.until_watching(3)
+    assert len(api.list_requests) == 3
+    assert reflection.diary.wakes == 2, "for the first list, and for being synced"
+
+
+@pytest.mark.fault(6)
 def test_expiry_over_and_over_is_slowed_down(api: ScriptedApi, reflect: Reflect):
     api.always = lambda seen: refuse(410) if "watch" in seen.query else None
     reflect(replace(FAST, backoff_cap=0.2))

@@ -1,0 +1,92 @@
+"""`python -m llmserving`: the quick start's arguments, and an end that lets answers finish."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import wait_for
+
+SERVING = Path(__file__).resolve().parents[2] / "serving"
+LONG = {"prompt": "a", "max_tokens": 450, "ignore_eos": True, "stream": True}
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Return a function that starts the command and waits until it is ready."""
+    processes = []
+
+    def start(*arguments):
+        port = free_port()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "llmserving", "--host=127.0.0.1", f"--port={port}", *arguments],
+            env={**os.environ, "PYTHONPATH": str(SERVING)},
+            stderr=(tmp_path / "log").open("w"),
+            stdout=subprocess.DEVNULL,
+        )
+        processes.append(process)
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+
+        def is_ready():
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            try:
+                return client.get("/ready").status_code == 200
+            except httpx.ConnectError:
+                return False
+
+        wait_for(is_ready, "ready", 120)
+        return process, client
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait(30)
+
+
+def test_the_quick_starts_arguments_serve_the_model_under_its_name(base, command):
+    _, client = command(
+        f"--model_dir={base}",
+        "--model_name=qwen2-72b",
+        "--max_length=256",
+        "--trust-remote-code",
+        "--gpu-memory-utilization=0.95",
+    )
+    body = {"model": "qwen2-72b", "prompt": "你好! 我们用中文打个招呼", "stream": False, "max_tokens": 30}
+    answer = client.post("/openai/v1/completions", json=body).json()
+    assert answer["model"] == "qwen2-72b"
+    assert client.get("/v1/models").json()["data"][0]["max_model_len"] == 256
+
+
+def test_a_signal_lets_a_stream_finish_and_then_ends_the_process(base, command):
+    process, client = command("--model", str(base))
+    with client.stream("POST", "/v1/completions", json=LONG) as response:
+        lines = response.iter_lines()
+        next(lines)
+        process.send_signal(signal.SIGTERM)
+        rest = list(lines)
+    assert [line for line in rest if line][-1] == "data: [DONE]"
+    assert '"finish_reason":"length"' in "".join(rest)
+    process.wait(60)
+
+
+def test_a_model_that_is_not_there_ends_it_with_the_reason(tmp_path):
+    command = [sys.executable, "-m", "llmserving", f"--model_dir={tmp_path}"]
+    ended = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": str(SERVING)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == f"llmserving: {tmp_path}: no config.json, so no model in Hugging Face's format\n"

@@ -1,0 +1,89 @@
+"""The vLLM engine, where vLLM is installed: on a GPU, or on a CPU with its wheel for one.
+
+vLLM pins other versions than the transformers engines, so it has an environment of its own and this file runs alone:
+
+    VLLM_CPU_KVCACHE_SPACE=1 <its python> -m pytest tests/serving/test_vllm_engine.py
+"""
+
+import json
+
+import pytest
+
+pytest.importorskip("vllm", reason="vLLM is not installed: it needs an environment of its own")
+
+pytestmark = pytest.mark.timeout(900)  # vLLM takes its time to start, on a busy CPU minutes
+LONG = {"prompt": "a", "max_tokens": 400, "ignore_eos": True, "temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def vllm(base, adapter):
+    from conftest import listening
+    from llmserving.server import load
+    from llmserving.settings import from_mapping
+
+    settings = from_mapping({"model_dir": base, "checkpoint_dir": adapter, "model_name": "tiny", "engine": "vllm"})
+    with listening(load(settings)) as running:
+        yield running
+
+
+def test_greedy_text_is_that_of_the_merged_model(vllm, base, adapter):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
+    for prompt in ("The quick", "def main():", "你好"):
+        ids = tokenizer(prompt, return_tensors="pt")
+        out = model.generate(**ids, max_new_tokens=12, do_sample=False)[0][ids.input_ids.shape[1] :]
+        body = {"prompt": prompt, "temperature": 0, "max_tokens": 12}
+        text = vllm.post("/v1/completions", body).json()["choices"][0]["text"]
+        assert tokenizer.decode(out, skip_special_tokens=True).startswith(text)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"seed": 4, "n": 2, "top_p": 0.9, "top_k": 20, "min_p": 0.01},
+        {"presence_penalty": 1, "frequency_penalty": 0.5, "repetition_penalty": 1.1, "logit_bias": {"17": 2}},
+        {"stop": ["zz"], "logprobs": 2},
+    ],
+)
+def test_every_parameter_is_taken(vllm, wanted):
+    response = vllm.post("/v1/completions", {"prompt": "The quick", "max_tokens": 6, "ignore_eos": True, **wanted})
+    assert response.status_code == 200
+    assert response.json()["usage"]["completion_tokens"] == 6 * wanted.get("n", 1)
+
+
+def test_a_response_format_is_kept_to(vllm):
+    messages = [{"role": "user", "content": "hi"}]
+    schema = {
+        "type": "object",
+        "properties": {"a": {"enum": [1, 2]}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    format_ = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    body = {"messages": messages, "max_tokens": 400, "response_format": format_, "logit_bias": {"225": -100}}
+    choice = vllm.post("/v1/chat/completions", body).json()["choices"][0]
+    if choice["finish_reason"] == "stop":  # a model of random weights may fill it up with blanks
+        assert json.loads(choice["message"]["content"])["a"] in {1, 2}
+    assert choice["message"]["content"].startswith("{")
+
+
+def test_a_response_format_that_is_none_is_refused(vllm):
+    body = {"prompt": "a", "response_format": {"type": "grammar"}}
+    assert vllm.post("/v1/completions", body).status_code == 400
+
+
+def test_a_client_that_goes_away_frees_its_slot(vllm):
+    with vllm.client.stream("POST", "/v1/completions", json={**LONG, "n": 8, "stream": True}) as response:
+        next(response.iter_lines())
+    vllm.wait_until_idle()
+
+
+def test_a_vllm_that_died_is_seen(vllm):
+    vllm.server.engine.check_health()
+    vllm.server.engine._engine.shutdown()
+    response = vllm.post("/v1/completions", LONG)
+    assert response.status_code == 503
+    assert vllm.client.get("/ready").status_code == 503
