@@ -37,21 +37,37 @@ lint-serving: install-serving ## mypy on the model server, where its packages ar
 inference-zip: ## build/inference-HASH.zip: the working_dir of a RayService
 	@python3 tools/inference_zip.py
 
+.PHONY: model-context
+model-context: ## build/model, the build context of Dockerfile.model: make model-context BASE_MODEL=... CHECKPOINT=...
+	@python3 tools/model_context.py --base-model "$(BASE_MODEL)" --checkpoint "$(CHECKPOINT)"
+
 demo-clean: ## remove what the demo made: its model, state and zips
 	rm -rf .run build/inference-*.zip
 
-.PHONY: install-e2e test-e2e screenshot
+.PHONY: install-e2e test-e2e test-node screenshot
 install-e2e: install-test
 	@.ci/install debian dockerd=docker.io debootstrap=debootstrap chromium=chromium chromedriver=chromium-driver jq=jq promtool=prometheus
 
 test-e2e: install-e2e ## the images in containers, and the page in Chromium (starts a Docker engine where none runs)
 	@tests/support/with-engine.sh $(PY) -m pytest tests/e2e
 
+KUBERNETES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rayproxy/kubernetes-1.20.2
+test-node: install-e2e ## deploy/ as real pods on a real node (builds kubelet and its companions once, about 10 minutes)
+	@.ci/install debian ip=iproute2 iptables=iptables /usr/lib/cni/ptp=containernetworking-plugins
+	@tests/support/build-kube-apiserver.sh $(KUBERNETES) kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
+	@tests/support/with-engine.sh $(PY) -m pytest tests/node
+
+.PHONY: install-lint-deploy lint-deploy
+install-lint-deploy: install-test
+	@.ci/install venv .venv-deploy requirements/lint-deploy.lock
+lint-deploy: install-lint-deploy ## hadolint, checkov and gixy on the images, deploy/ and the rendered configuration
+	@tests/support/lint-deploy.sh .venv
+
 screenshot: install-e2e ## docs/screenshot.png, from the page's test
 	@RAYPROXY_TEST_PICTURE=$(CURDIR)/docs/screenshot.png $(PY) -m pytest tests/e2e/test_page.py
 
 test-fast: install-test ## without the API server, within a minute
-	@$(PY) -m pytest -n 2 -m "not apiserver"
+	@$(PY) -m pytest -n 2 -m "not apiserver and not slow"
 
 lint: install-test ## ruff, mypy, import-linter
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-logo
@@ -70,6 +86,7 @@ lock: install-test ## pin the newest versions that pyproject.toml allows
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/proxy.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group test --group lint -o requirements/test.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group build -o requirements/build.lock
+	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group lint-deploy -o requirements/lint-deploy.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving -o requirements/serving.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving-test -o requirements/serving-test.lock
 
@@ -77,4 +94,4 @@ golden: install-test ## write the golden RayServices, and what the README shows 
 	@$(PY) tests/golden/update.py
 
 clean: ## remove what was built here (not the API server's cache)
-	rm -rf .venv .venv-serving .run build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-deploy .venv-serving .run build dist .pytest_cache .mypy_cache .ruff_cache

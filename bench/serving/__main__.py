@@ -33,16 +33,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch, ExitStack() as stack:
         folder = arguments.model or model.build(ROOT / "build" / "bench-model")
         results = _measure(_start(stack, arguments, folder.resolve(), Path(scratch)), arguments)
-    first = next(iter(results))
-    print(report.tables(results, arguments.clients, first))
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps({"model": str(folder), "tokens": arguments.tokens, "results": results}))
+    print(report.tables(results, arguments.clients, next(iter(results))))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.serving", description="Measure the model server.")
     parser.add_argument("--model", type=Path, help="a model's folder (default: one made for this)")
     parser.add_argument("--vllm", type=Path, help="the Python of an environment with vLLM; none: without it")
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="transformers serve too")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=32, help="length of each answer")
     parser.add_argument("--clients", type=int, nargs="+", default=list(STEPS), choices=list(STEPS))
@@ -51,10 +49,10 @@ def _arguments() -> argparse.Namespace:
 
 
 def _start(stack: ExitStack, arguments: argparse.Namespace, folder: Path, scratch: Path) -> list[ways.Way]:
-    processes.adopt_orphans()
+    ways.end_cleanly_on_sigterm()
     started: list[ways.Way] = [*stack.enter_context(ways.ray_serve(folder, scratch / "ray"))]
     started += stack.enter_context(ways.engine_alone(folder))
-    for batching in (False, True):
+    for batching in (False, True) if arguments.peers else ():
         log = scratch / f"transformers-{batching}.log"
         started += stack.enter_context(ways.transformers_serve(folder, log, batching=batching))
     if arguments.vllm:
@@ -66,12 +64,14 @@ def _measure(started: list[ways.Way], arguments: argparse.Namespace) -> Results:
     results: Results = {way.name: {clients: [] for clients in arguments.clients} for way in started}
     for way in started:
         way.measure(2, 1, 8)  # what is compiled or cached at first use
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
     for turn in range(arguments.rounds):
         for clients in arguments.clients:
             for way in started:
                 figures = _one(way, clients, arguments.tokens)
                 results[way.name][clients].append(figures)
                 _say(f"round {turn + 1}, {clients} clients, {way.name}: {figures['tokens_per_second']:.0f} tokens/s")
+        arguments.json.write_text(json.dumps({"tokens": arguments.tokens, "results": results}))
     return results
 
 

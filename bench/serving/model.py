@@ -9,7 +9,7 @@ from bench.serving import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transformers import PreTrainedTokenizerFast
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 VOCABULARY = 2048
 END = "<|end|>"
@@ -34,7 +34,7 @@ def build(folder: Path) -> Path:
     return folder
 
 
-def _config(tokenizer: PreTrainedTokenizerFast):  # noqa: ANN202
+def _config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     from transformers import LlamaConfig  # noqa: PLC0415
 
     return LlamaConfig(
@@ -59,6 +59,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     bpe = ByteLevelBPETokenizer()
     texts = [path.read_text("utf-8") for path in sorted((ROOT / "serving").rglob("*.py"))]
     bpe.train_from_iterator(texts, vocab_size=VOCABULARY, special_tokens=[END], show_progress=False)
-    fast = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token=END, pad_token=END)  # noqa: SLF001
+    parts = {"tokenizer_object": bpe._tokenizer, "eos_token": END, "pad_token": END}  # noqa: SLF001
+    fast: PreTrainedTokenizerFast = PreTrainedTokenizerFast(**parts)
     fast.chat_template = TEMPLATE
     return fast

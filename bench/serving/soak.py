@@ -17,12 +17,15 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
-import processes
 
 from bench.serving import ROOT, model, ways
 from bench.serving.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 CHAT, QUESTION = "/v1/chat/completions", "/embeddings/QuestionAnswer"
 DRAIN = 60.0  # seconds for the last answers to end
@@ -34,7 +37,7 @@ BUSY = {429, 503}  # what a full server may say at any time
 def main() -> int:
     """Run the load, print what was seen, and return the exit code."""
     arguments = _arguments()
-    processes.adopt_orphans()
+    ways.end_cleanly_on_sigterm()
     folder = (arguments.model or model.build(ROOT / "build" / "bench-model")).resolve()
     with tempfile.TemporaryDirectory(prefix="soak-") as scratch, ways.ray_serve(folder, Path(scratch)) as served:
         url = served[0].address
@@ -73,33 +76,21 @@ async def _load(url: str, arguments: argparse.Namespace, watch: Watch) -> Counte
     return counts
 
 
-async def _outcome(kind, client: httpx.AsyncClient, chance: random.Random) -> str:  # noqa: ANN001
+async def _outcome(kind: Kind, client: httpx.AsyncClient, chance: random.Random) -> str:
     """Return `KIND STATUS`, with an exclamation mark where the status is not one that the kind may have."""
-    name, expected = kind.__name__, kind.expected
+    name = kind.ask.__name__
     try:
-        status = await kind(client, chance)
+        status = await kind.ask(client, chance)
     except httpx.HTTPError as error:
         return f"{name} {type(error).__name__}!"
-    return f"{name} {status}" + ("" if status in {expected, *BUSY} else "!")
+    return f"{name} {status}" + ("" if status in {kind.expected, *BUSY} else "!")
 
 
-def expecting(status: int):  # noqa: ANN201
-    """Say which status a kind of request must have."""
-
-    def mark(kind):  # noqa: ANN001, ANN202
-        kind.expected = status
-        return kind
-
-    return mark
-
-
-@expecting(200)
 async def whole_answer(client: httpx.AsyncClient, chance: random.Random) -> int:
     body = {"messages": MESSAGES, "max_tokens": chance.randint(1, 40), "seed": chance.randint(0, 9)}
     return (await client.post(CHAT, json=body)).status_code
 
 
-@expecting(200)
 async def whole_stream(client: httpx.AsyncClient, chance: random.Random) -> int:
     body = {"messages": MESSAGES, "max_tokens": chance.randint(1, 40), "stream": True}
     async with client.stream("POST", CHAT, json=body) as answer:
@@ -108,14 +99,12 @@ async def whole_stream(client: httpx.AsyncClient, chance: random.Random) -> int:
     return answer.status_code if whole else 0
 
 
-@expecting(200)
 async def question_answer(client: httpx.AsyncClient, chance: random.Random) -> int:
     body = {"prompt": MESSAGES, "max_tokens": 20, "incremental": chance.random() < 0.5}
     answer = await client.post(QUESTION, params={"stream": "true"}, json=body)
     return answer.status_code if answer.status_code != 200 or "event:finish" in answer.text else 0
 
 
-@expecting(200)
 async def stream_left_early(client: httpx.AsyncClient, chance: random.Random) -> int:
     body = {"messages": MESSAGES, "max_tokens": 400, "stream": True}
     async with client.stream("POST", CHAT, json=body) as answer:
@@ -127,7 +116,6 @@ async def stream_left_early(client: httpx.AsyncClient, chance: random.Random) ->
     return answer.status_code
 
 
-@expecting(200)
 async def answer_not_waited_for(client: httpx.AsyncClient, chance: random.Random) -> int:
     body = {"messages": MESSAGES, "max_tokens": 400, "n": 2}
     try:
@@ -137,39 +125,48 @@ async def answer_not_waited_for(client: httpx.AsyncClient, chance: random.Random
     return answer.status_code
 
 
-@expecting(400)
 async def prompt_too_long(client: httpx.AsyncClient, _: random.Random) -> int:
     return (await client.post(CHAT, json={"messages": LONG})).status_code
 
 
-@expecting(400)
 async def wrong_request(client: httpx.AsyncClient, chance: random.Random) -> int:
-    wrong = ({"temperature": -1}, {"max_tokens": 10**9}, {"no_such": 1}, {"n": 0}, {"messages": []})
+    wrong: tuple[dict[str, object], ...] = (
+        {"temperature": -1},
+        {"max_tokens": 10**9},
+        {"no_such": 1},
+        {"n": 0},
+        {"messages": []},
+    )
     return (await client.post(CHAT, json={"messages": MESSAGES, **chance.choice(wrong)})).status_code
 
 
-@expecting(400)
 async def not_json(client: httpx.AsyncClient, chance: random.Random) -> int:
     return (await client.post(CHAT, content=chance.randbytes(chance.randint(0, 4000)))).status_code
 
 
-@expecting(200)
 async def health(client: httpx.AsyncClient, _: random.Random) -> int:
     return (await client.get("/health")).status_code
 
 
+class Kind(NamedTuple):
+    """Hold a kind of request, and the status that it must have unless the server is full."""
+
+    ask: Callable[[httpx.AsyncClient, random.Random], Awaitable[int]]
+    expected: int
+
+
 KINDS = (
-    whole_answer,
-    whole_stream,
-    whole_stream,
-    question_answer,
-    stream_left_early,
-    stream_left_early,
-    answer_not_waited_for,
-    prompt_too_long,
-    wrong_request,
-    not_json,
-    health,
+    Kind(whole_answer, 200),
+    Kind(whole_stream, 200),
+    Kind(whole_stream, 200),
+    Kind(question_answer, 200),
+    Kind(stream_left_early, 200),
+    Kind(stream_left_early, 200),
+    Kind(answer_not_waited_for, 200),
+    Kind(prompt_too_long, 400),
+    Kind(wrong_request, 400),
+    Kind(not_json, 400),
+    Kind(health, 200),
 )
 
 

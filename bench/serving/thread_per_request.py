@@ -63,4 +63,4 @@ class ThreadPerRequest:
         made.append(output.shape[1] - inputs["input_ids"].shape[1])
 
 
-deployment = ThreadPerRequest.bind()
+deployment = ThreadPerRequest.bind()  # type: ignore[attr-defined]  # what the decorator made of it

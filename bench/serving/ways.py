@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import inference_zip
+import processes
 from proxy import proxy
 from ray_node import LOOPBACK, RayNode, free_ports
 
@@ -66,6 +68,12 @@ class Engine:
         return dict(json.loads(self._process.stdout.readline()))
 
 
+def end_cleanly_on_sigterm() -> None:
+    """Let a SIGTERM unwind the stack, which ends all that was started; adopt what would be orphaned."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    processes.adopt_orphans()
+
+
 @contextmanager
 def ray_serve(model: Path, state: Path) -> Iterator[list[Http]]:
     """Run this project's server and the original's way on one Ray node, each behind nginx."""
@@ -81,7 +89,7 @@ def ray_serve(model: Path, state: Path) -> Iterator[list[Http]]:
     node = RayNode(state, environment)
     try:
         base = f"http://{LOOPBACK}:{port}"
-        _wait_until("Ray's REST interface", lambda: node.deploy(_applications(port)) is None)
+        _wait_until("Ray's REST interface", lambda: _deployed(node, _applications(port)))
         _wait_until("this project's server", lambda: _answers(f"{base}/{OURS}/ready"))
         _wait_until("the original's way", lambda: _answers(f"{base}/{ORIGINAL}/ready"))
         with proxy(state, f"{LOOPBACK}:{listen}", {"model": port}) as front:
@@ -93,6 +101,11 @@ def ray_serve(model: Path, state: Path) -> Iterator[list[Http]]:
             ]
     finally:
         node.stop()
+
+
+def _deployed(node: RayNode, applications: Mapping[str, Any]) -> bool:
+    node.deploy(applications)
+    return True
 
 
 def _applications(port: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pairs import Pair
 
-LIMITS = Limits(rate=3e-3, steps=40, seconds=50.0, loss=0.01)
+LIMITS = Limits(rate=3e-3, steps=40, seconds=300.0, loss=0.01)
 SHARE = 0.2  # of the layers, from the top
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 

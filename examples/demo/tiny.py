@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 if TYPE_CHECKING:
     from pathlib import Path
 
-LIMITS = Limits(rate=3e-3, steps=400, seconds=50.0, loss=0.01)
+LIMITS = Limits(rate=3e-3, steps=400, seconds=300.0, loss=0.01)
 START, END = "<|im_start|>", "<|im_end|>"
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -10,11 +10,15 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from tests.support.http import Answer, free_port, request
 from tests.support.waiting import until
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -63,8 +67,15 @@ class Daemon:
                 start_new_session=True,
             )
         if ready:
-            until(f"ready; its log:\n{self.tail()}", self.is_ready)
+            self._until("ready", self.is_ready)
         return self
+
+    def _until(self, what: str, look: Callable[[], T]) -> T:
+        """Wait, and show the log as it is at the end where waiting was in vain."""
+        try:
+            return until(what, look)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nits log:\n{self.tail()}") from None
 
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
@@ -127,7 +138,7 @@ class Daemon:
             row = self.routes().get(f"{namespace}/{name}")
             return row if row and row["state"] == state else None
 
-        return until(f"{name} is {state}; its log:\n{self.tail()}", look)
+        return self._until(f"{name} is {state}", look)
 
     def until_gone(self, name: str, namespace: str = "default") -> None:
         """Wait until the daemon no longer knows the RayService."""

@@ -30,7 +30,8 @@ def _write(name: str) -> str:
         others = {key: field for key, field in Serve.model_fields.items() if key not in Options.model_fields}
         return _table(others)
     path = golden.TESTS / "golden" / "serve" / f"{name}.yaml"
-    made = f"<details><summary>The RayService that it makes</summary>\n\n```yaml\n{golden.output(path)}```\n\n</details>\n"
+    manifest = f"```yaml\n{golden.output(path)}```"
+    made = f"<details><summary>The RayService that it makes</summary>\n\n{manifest}\n\n</details>\n"
     return f"```sh\n{golden.command(path)}```\n\n{made}"
 
 

@@ -101,4 +101,5 @@ def _websocket(connection: socket.socket, stream, key: str) -> None:
         payload = bytes(byte ^ mask[i % 4] for i, byte in enumerate(stream.read(length)))
         connection.sendall(bytes([header[0], len(payload)]) + payload)
         if header[0] & 0x0F == 8:
-            return
+            break
+    connection.shutdown(socket.SHUT_RDWR)

@@ -3,16 +3,22 @@
 #
 #   with-engine.sh COMMAND [ARGUMENT ...]
 #
-# Where debian:trixie-slim cannot be pulled, debootstrap makes it, with this machine's own CA certificates in it, so
+# Where the base images cannot be pulled, debootstrap makes them, with this machine's own CA certificates in it, so
 # that a build reaches the package registries as the machine does. The engine's images stay in the cache folder.
 set -euo pipefail
 
-image=debian:trixie-slim
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rayproxy/engine
 export PATH=$PATH:/usr/sbin:/sbin
 export TESTCONTAINERS_RYUK_DISABLED=true # its image would have to be pulled
 
 say() { printf '%s engine: %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
+
+stop_engine() {
+  kill "$engine" 2>/dev/null || true
+  wait "$engine" || true
+  umount "$run"/exec/netns/* 2>/dev/null || true
+  rm -rf "$run"
+}
 
 start_engine() {
   [ "$(id -u)" = 0 ] || { say "no Docker engine answers, and only root can start one: start Docker, or become root"; exit 1; }
@@ -28,7 +34,7 @@ start_engine() {
   fi
   dockerd "${flags[@]}" >"$run/log" 2>&1 9>&- &
   engine=$!
-  trap 'kill $engine; wait $engine || true; rm -rf "$run"' EXIT
+  trap stop_engine EXIT
   export DOCKER_HOST=unix://$run/socket
   for _ in $(seq 300); do
     docker info >/dev/null 2>&1 && return
@@ -39,20 +45,23 @@ start_engine() {
   exit 1
 }
 
-import_base() {
-  say "making $image with debootstrap, about a minute"
+import_base() { # RELEASE -> debian:RELEASE-slim
+  say "making debian:$1-slim with debootstrap, about a minute"
   local mirror folder
   mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Identifier: Packages' 'Origin: Debian' |
     awk '$2 !~ /-/ { print $1; exit }')
   folder=$(mktemp -d)
-  debootstrap --variant=minbase trixie "$folder" "$mirror" >"$folder.log" 2>&1 || { tail -5 "$folder.log" >&2; exit 1; }
+  debootstrap --variant=minbase "$1" "$folder" "$mirror" >"$folder.log" 2>&1 || { tail -5 "$folder.log" >&2; exit 1; }
   mkdir -p "$folder/usr/local/share/ca-certificates"
   cp /usr/local/share/ca-certificates/*.crt "$folder/usr/local/share/ca-certificates/" 2>/dev/null || true
   rm -rf "$folder"/var/cache/apt/* "$folder"/var/lib/apt/lists/*
-  tar -C "$folder" -c . | docker import - "$image" >/dev/null
+  tar -C "$folder" -c . | docker import - "debian:$1-slim" >/dev/null
   rm -rf "$folder" "$folder.log"
 }
 
 docker info >/dev/null 2>&1 || start_engine
-docker image inspect "$image" >/dev/null 2>&1 || timeout 120 docker pull -q "$image" 2>/dev/null || import_base
+for release in trixie bookworm; do # the proxy's; one with Python 3.11, as Ray's images have it
+  docker image inspect "debian:$release-slim" >/dev/null 2>&1 ||
+    timeout 120 docker pull -q "debian:$release-slim" 2>/dev/null || import_base "$release"
+done
 "$@"

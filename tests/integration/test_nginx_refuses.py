@@ -1,0 +1,140 @@
+"""nginx that hangs, cannot fork, or cannot be asked: no reload is believed without its proof."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.manifests import Manifests, rayservice
+from tests.support.processes import alive, children, kill, workers
+from tests.support.waiting import stays, until
+
+New = Callable[..., Daemon]
+
+
+@pytest.fixture
+def hanging(folder: Path) -> Path:
+    """Return an nginx whose -t hangs while the file `hang` is there beside it."""
+    script = folder / "nginx"
+    script.write_text(
+        f'#!/bin/sh\ncase "$*" in -t*) [ ! -e {folder}/hang ] || exec sleep 600;; esac\nexec /usr/sbin/nginx "$@"\n'
+    )
+    script.chmod(0o755)
+    return script
+
+
+def hung_tests(daemon: Daemon) -> list[int]:
+    assert daemon.process
+    return [pid for pid in children(daemon.process.pid) if Path(f"/proc/{pid}/comm").read_text() == "sleep\n"]
+
+
+@pytest.mark.fault(34)
+def test_a_test_that_hangs_is_ended_and_counts_as_no_test(new_daemon: New, manifests: Manifests, hanging: Path):
+    manifests.routed("chat")
+    daemon = new_daemon(NGINX_BINARY=str(hanging), RELOAD_TIMEOUT="2", WORKERS="1").start()
+    before = (daemon.state / "current").readlink()
+    hang = hanging.with_name("hang")
+    hang.touch()
+    manifests.routed("more")
+    until("it is told", lambda: "did not end within 2 s" in daemon.tail())
+    assert (daemon.state / "current").readlink() == before
+    assert daemon.answers_from("chat", "upstream")
+    hang.unlink()
+    until("the change", lambda: daemon.answers_from("more", "upstream"), 30)
+    assert hung_tests(daemon) == []
+
+
+@pytest.mark.fault(51)
+def test_a_stop_while_a_test_hangs_ends_both_in_time(new_daemon: New, manifests: Manifests, hanging: Path):
+    manifests.routed("chat")
+    daemon = new_daemon(NGINX_BINARY=str(hanging), WORKERS="1").start()
+    hanging.with_name("hang").touch()
+    manifests.routed("more")
+    (test,) = until("it is tested", lambda: hung_tests(daemon))
+    assert daemon.process
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.process.wait(5) == 0
+    assert not alive(test)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(40)
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: apt-get install strace")
+def test_an_nginx_that_cannot_fork_is_seen_and_healed_once_it_can(new_daemon: New, manifests: Manifests):
+    manifests.routed("chat")
+    daemon = new_daemon(WORKERS="1").start()
+    before = (daemon.state / "current").readlink()
+    calls = "clone,clone3,fork,vfork"
+    with subprocess.Popen(
+        ["strace", "-q", "-p", str(daemon.nginx_pid()), "-e", f"trace={calls}", "-e", f"inject={calls}:error=EAGAIN"],
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    ) as strace:  # fmt: skip
+        status = Path(f"/proc/{daemon.nginx_pid()}/status")
+        until("strace is there", lambda: f"TracerPid:\t{strace.pid}" in status.read_text())
+        manifests.routed("more")
+        until("it is told", lambda: "has no worker after HUP (fork failed?)" in daemon.tail())
+        assert workers(daemon) == []
+        assert (daemon.state / "current").readlink() == before, "the last good revision is back"
+        assert daemon.metric('rayproxy_reloads_total{result="failure"}') >= 1
+        strace.send_signal(signal.SIGINT)
+        strace.wait()
+    until("the route answers", lambda: daemon.answers_from("chat", "upstream"), 20)
+    until("and the change", lambda: daemon.answers_from("more", "upstream"), 30)
+
+
+@pytest.mark.fault(40)
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: apt-get install strace")
+def test_workers_come_back_though_the_source_cannot_be_read(new_daemon: New, manifests: Manifests):
+    manifests.routed("chat")
+    daemon = new_daemon(WORKERS="1").start()
+    manifests.folder.rename(manifests.folder.with_name("away"))
+    calls = "clone,clone3,fork,vfork"
+    with subprocess.Popen(
+        ["strace", "-q", "-p", str(daemon.nginx_pid()), "-e", f"trace={calls}", "-e", f"inject={calls}:error=EAGAIN"],
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    ) as strace:  # fmt: skip
+        status = Path(f"/proc/{daemon.nginx_pid()}/status")
+        until("strace is there", lambda: f"TracerPid:\t{strace.pid}" in status.read_text())
+        for worker in workers(daemon):
+            kill(worker)
+        until("none is left", lambda: workers(daemon) == [])
+        strace.send_signal(signal.SIGINT)
+        strace.wait()
+    until("the route answers", lambda: daemon.answers_from("chat", "upstream"), 20)
+
+
+@pytest.mark.fault(44)
+def test_workers_that_cannot_be_asked_are_no_proof(new_daemon: New, manifests: Manifests):
+    """Someone removed the socket: workers are new after HUP, and nobody can tell what they serve."""
+    manifests.routed("chat")
+    daemon = new_daemon(WORKERS="1", RELOAD_TIMEOUT="2").start()
+    before = (daemon.state / "current").readlink()
+    (daemon.state / "run/revision.sock").unlink()
+    manifests.routed("more")
+    until("it is told", lambda: "nginx did not serve revision" in daemon.tail())
+    until("the previous one is back", lambda: (daemon.state / "current").readlink() == before)
+    assert daemon.answers_from("chat", "upstream")
+    assert daemon.metric("rayproxy_config_last_reload_successful") == 0
+
+
+@pytest.mark.fault(39)
+def test_no_hup_is_sent_before_the_title_says_master(new_daemon: New, manifests: Manifests, folder: Path):
+    """A process with nginx's name and command line that is no master yet would die of a HUP."""
+    manifests.routed("chat")
+    daemon = new_daemon(NGINX="external", WORKERS="1").start(ready=False)
+    until("a revision", (daemon.state / "current/nginx.conf").exists)
+    early = folder / "nginx"
+    early.symlink_to(shutil.which("sleep") or "/bin/sleep")
+    with subprocess.Popen([str(early), "600"], start_new_session=True) as starting:
+        (daemon.state / "run/nginx.pid").write_text(str(starting.pid))
+        manifests.write("slow", rayservice("slow"))
+        stays("it lives", lambda: starting.poll() is None, 2)
+        assert "no nginx runs with -c" in daemon.tail()
+        starting.kill()

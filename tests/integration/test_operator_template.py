@@ -1,0 +1,139 @@
+"""The operator's template: a change is picked up while running, a bad one keeps what is served and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.manifests import Manifests
+from tests.support.waiting import stays, until
+
+New = Callable[..., Daemon]
+GOOD = """location ^~ /apis/rayservice/{{ .Name }}/ {
+    proxy_pass http://{{ .ClusterIP }}:{{ .Port }}/;
+    add_header X-Template one always;
+}
+"""
+BAD = {
+    "no template": ("{{ .Name", "unexpected end of template"),
+    "an unknown variable": ("{{ .Password }}", "no variable Password"),
+    "a loop": ("{% for x in Name %}{% endfor %}", "for is not allowed"),
+    "endless": ("{{ 10 ** 10 ** 10 }}", "is not allowed"),
+    "no nginx": ("lokation {{ .Name }} {}", "unknown directive"),
+    "half a block": (GOOD + "}", "nginx refuses the location template"),
+    "too large": ("#" * 70_000, "is larger than 65536 bytes"),
+}
+
+
+@pytest.fixture
+def template(folder: Path) -> Path:
+    path = folder / "t/location.j2"
+    path.parent.mkdir()
+    path.write_text(GOOD)
+    return path
+
+
+def header(daemon: Daemon) -> str:
+    return daemon.route("chat").headers.get("x-template", "")
+
+
+@pytest.mark.fault(30)
+def test_a_template_changes_while_running_and_every_bad_one_keeps_the_last_good_one(
+    new_daemon: New, manifests, template
+):
+    manifests.routed("chat")
+    daemon = new_daemon(TEMPLATE=str(template), WORKERS="1").start()
+    assert header(daemon) == "one"
+    for text, words in BAD.values():
+        template.write_text(text)
+        until("it is told", lambda words=words: words in daemon.tail())
+        assert header(daemon) == "one"
+        assert daemon.is_ready()
+    manifests.routed("more")
+    until("others go on", lambda: daemon.answers_from("more", "upstream"))
+    template.write_text(GOOD.replace("one", "two"))
+    until("the good one", lambda: header(daemon) == "two")
+    template.unlink()
+    until("it is told", lambda: "cannot be read" in daemon.tail())
+    assert header(daemon) == "two"
+
+
+@pytest.mark.fault(30)
+def test_a_bad_template_at_the_start_serves_the_last_good_revision_and_says_why(new_daemon: New, manifests, template):
+    manifests.routed("chat")
+    daemon = new_daemon(TEMPLATE=str(template), WORKERS="1").start()
+    daemon.stop()
+    template.write_text("lokation {}")
+    daemon.start()
+    until("it is told", lambda: 'unknown directive \\"lokation\\"' in daemon.tail())
+    stays("it serves", lambda: header(daemon) == "one")
+    template.write_text(GOOD.replace("one", "two"))
+    until("the good one", lambda: header(daemon) == "two")
+
+
+@pytest.mark.fault(30)
+def test_a_bad_template_on_a_new_disk_is_not_ready_and_says_why(new_daemon: New, manifests, template):
+    manifests.routed("chat")
+    template.write_text("{% for x in Name %}{% endfor %}")
+    daemon = new_daemon(TEMPLATE=str(template), WORKERS="1").start(ready=False)
+    until("it says why", lambda: "for is not allowed" in daemon.admin("/readyz")[1])
+    assert daemon.admin("/readyz")[0] == 503
+    assert daemon.admin("/healthz")[0] == 200
+    template.write_text(GOOD)
+    until("the route answers", lambda: daemon.answers_from("chat", "upstream"))
+    until("ready", daemon.is_ready)
+
+
+@pytest.mark.fault(30)
+def test_a_template_swapped_as_a_configmap_is_picked_up(new_daemon: New, manifests: Manifests, folder: Path):
+    """The kubelet replaces the link ..data, not the file."""
+    mount = folder / "t"
+    for version, text in (("one", GOOD), ("two", GOOD.replace("one", "two"))):
+        (mount / version).mkdir(parents=True)
+        (mount / version / "location.j2").write_text(text)
+    (mount / "..data").symlink_to("one")
+    (mount / "location.j2").symlink_to("..data/location.j2")
+    manifests.routed("chat")
+    daemon = new_daemon(TEMPLATE=str(mount / "location.j2"), WORKERS="1").start()
+    assert header(daemon) == "one"
+    (mount / "..tmp").symlink_to("two")
+    (mount / "..tmp").rename(mount / "..data")
+    until("the new one", lambda: header(daemon) == "two")
+
+
+@pytest.mark.fault(31)
+@pytest.mark.fault(32)
+def test_routes_that_nginx_refuses_are_left_out_and_keep_their_last_good_version(new_daemon: New, manifests, template):
+    """A template that is fine for its test and fails for some names and ports stands in for anything nginx refuses."""
+    manifests.routed("chat")
+    manifests.routed("first")
+    template.write_text(GOOD + "{% if Port == 1 %}bad;{% endif %}{% if Name == 'ugly' %}worse;{% endif %}")
+    daemon = new_daemon(TEMPLATE=str(template), WORKERS="1").start()
+    manifests.routed("chat", port=1)
+    manifests.routed("ugly")
+    for number in range(5):
+        manifests.routed(f"m{number}")
+    for number in range(5):
+        daemon.until_state(f"m{number}", "accepted")
+        until("it answers", lambda number=number: daemon.answers_from(f"m{number}", "upstream"))
+    assert daemon.until_state("chat", "rejected")["reason"] == "RefusedByNginx"
+    assert "its last good version goes on being served" in daemon.routes()["default/chat"]["message"]
+    assert daemon.answers_from("chat", "upstream")
+    assert 'unknown directive "worse"' in daemon.until_state("ugly", "rejected")["message"]
+    assert daemon.error("ugly") == "rayservice_rejected"
+    manifests.routed("chat")
+    daemon.until_state("chat", "accepted")
+
+
+@pytest.mark.fault(32)
+def test_of_two_routes_that_collide_the_younger_is_left_out(new_daemon: New, manifests: Manifests, template: Path):
+    template.write_text(GOOD + "{% if Name != 'template-check' %}location = /one-for-all { return 204; }{% endif %}")
+    manifests.routed("zz")
+    daemon = new_daemon(TEMPLATE=str(template), WORKERS="1").start()
+    assert daemon.answers_from("zz", "upstream")
+    manifests.routed("aa", creationTimestamp="2025-01-01T00:00:00Z")
+    assert 'duplicate location "/one-for-all"' in daemon.until_state("aa", "rejected")["message"]
+    assert daemon.answers_from("zz", "upstream")
