@@ -38,7 +38,7 @@ class Running:
     def __init__(self, server: Server, url: str) -> None:
         self.server = server
         self.url = url
-        self.client = httpx.Client(base_url=url, timeout=60)
+        self.client = httpx.Client(base_url=url, timeout=180)
 
     def post(self, path, body):
         return self.client.post(path, json=body)
@@ -58,7 +58,7 @@ class Running:
         wait_for(lambda: stats().cache_usage < 0.01, "the cache is free")
 
 
-def wait_for(condition, what, seconds=30):
+def wait_for(condition, what, seconds=120):
     """Poll a condition until it holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -80,7 +80,7 @@ def listening(server: Server):
     finally:
         running.client.close()
         uv.should_exit = True
-        thread.join(30)
+        thread.join(120)
         listener.close()
 
 

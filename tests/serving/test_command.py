@@ -34,7 +34,7 @@ def command(tmp_path):
             stdout=subprocess.DEVNULL,
         )
         processes.append(process)
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=180)
 
         def is_ready():
             assert process.poll() is None, (tmp_path / "log").read_text()

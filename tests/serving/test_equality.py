@@ -76,7 +76,7 @@ def test_a_crowd_gets_what_each_would_get_alone(both):
     alone = [whole(continuous, **body)[0] for body in bodies]
 
     async def crowd():
-        async with httpx.AsyncClient(base_url=continuous.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=continuous.url, timeout=180) as client:
             posts = [client.post("/v1/completions", json=body) for body in bodies]
             return [response.json()["choices"][0]["text"] for response in await asyncio.gather(*posts)]
 

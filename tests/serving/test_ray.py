@@ -76,12 +76,12 @@ class Deployed:
 
     def __init__(self, node, port, archive):
         self.node, self.archive = node, archive
-        self.client = httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60)
+        self.client = httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=180)
         self.http = {"host": LOOPBACK, "port": port}
 
     def deploy(self, applications):
         config = {"proxy_location": "HeadOnly", "http_options": self.http, "applications": applications}
-        wait_for(lambda: self._deployed(config), "Ray takes the config", 90)
+        wait_for(lambda: self._deployed(config), "Ray takes the config", 300)
 
     def _deployed(self, config):
         assert self.node.process.poll() is None, self.node.log.read_text()
@@ -114,7 +114,7 @@ class Deployed:
             return False
 
     def wait_until_ready(self):
-        wait_for(self.is_ready, f"ready; {json.dumps(self.node.application())[:2000]}", 120)
+        wait_for(self.is_ready, f"ready; {json.dumps(self.node.application())[:2000]}", 300)
 
     def metric(self, name):
         lines = self.client.get("/metrics").text.splitlines()
@@ -183,7 +183,7 @@ def test_a_client_that_goes_away_frees_its_slot(ray, stream):
 
 def test_too_many_requests_get_json_before_rays_plain_text(ray):
     async def scenario():
-        async with httpx.AsyncClient(base_url=ray.client.base_url, timeout=120) as client:
+        async with httpx.AsyncClient(base_url=ray.client.base_url, timeout=180) as client:
             return await asyncio.gather(*(client.post("/v1/completions", json=LONG) for _ in range(60)))
 
     responses = asyncio.run(scenario())
@@ -204,7 +204,7 @@ def test_rays_own_metrics_have_the_same_figures(ray):
         names = ("requests", "generation_tokens", "time_to_first_token_seconds", "sequences_running")
         return all(f"ray_serving_{name}" in text for name in names)
 
-    wait_for(exported, "Ray exports the metrics", 60)
+    wait_for(exported, "Ray exports the metrics")
 
 
 def test_ray_replaces_a_replica_whose_engine_has_died(ray):
@@ -224,6 +224,6 @@ def test_an_application_that_is_taken_away_finishes_its_streams(ray):
         wait_for(lambda: ray.node.application().get("status") in {None, "DELETING"}, "it is being taken away")
         finished = [line for line in lines if '"finish_reason":"length"' in line]
     assert len(finished) == 4
-    wait_for(lambda: not ray.node.application(), "the application is gone", 60)
+    wait_for(lambda: not ray.node.application(), "the application is gone")
     ray.deploy([ray.application()])
     ray.wait_until_ready()

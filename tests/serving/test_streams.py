@@ -205,7 +205,7 @@ def test_health_is_answered_between_the_tokens_of_a_generation(tiny_server):
     async def scenario():
         import httpx
 
-        async with httpx.AsyncClient(base_url=tiny_server.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=tiny_server.url, timeout=180) as client:
             body = {"prompt": "a", "max_tokens": 400, "ignore_eos": True, "temperature": 0}
             work = [asyncio.create_task(client.post("/v1/completions", json=body)) for _ in range(4)]
             answered = 0

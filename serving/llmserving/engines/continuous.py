@@ -132,9 +132,10 @@ class ContinuousEngine:
 
     def check_health(self) -> None:
         """Raise EngineDeadError if the worker ended, or hangs in a step."""
-        error = self._manager.background_thread_status.fatal_error
-        if error is not None or not self._manager.is_running():
-            raise EngineDeadError(f"the continuous batching worker died: {error or 'it was stopped'}")
+        status = self._manager.background_thread_status
+        refusal = status.can_accept_new_requests()  # it stops before it says what of
+        if refusal is not None or not self._manager.is_running():
+            raise EngineDeadError(f"the continuous batching worker died: {status.fatal_error or refusal}")
         if self._states and time.monotonic() - self._chooser.last_step > STALL_SECONDS:
             raise EngineDeadError(f"the continuous batching worker has made no step for {STALL_SECONDS:g} seconds")
 
