@@ -63,7 +63,7 @@ class Daemon:
                 start_new_session=True,
             )
         if ready:
-            until(f"ready; its log:\n{self.tail()}", self.is_ready)
+            until(f"ready; its log:\n{self.tail()}", self.is_ready, 60)
         return self
 
     def tail(self) -> str:
