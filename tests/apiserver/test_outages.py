@@ -69,8 +69,8 @@ def test_routes_outlive_the_api_server_and_follow_it_again_when_it_is_back(
     server.start()
     kuberay.delete_rayservice("chat")
     kuberay.routed("later")
-    until("followed again", lambda: daemon.answers_from("later", "everywhere"), 40)
-    until("and what went is gone", lambda: daemon.error("chat") == "rayservice_not_found", 40)
+    until("followed again", lambda: daemon.answers_from("later", "everywhere"), 60)
+    until("and what went is gone", lambda: daemon.error("chat") == "rayservice_not_found", 60)
     assert daemon.reloads <= reloads + 2
 
 
@@ -85,7 +85,7 @@ def test_a_restart_of_the_api_server_alone_causes_no_reload(daemon: Daemon, serv
     contact = 'rayproxy_source_last_contact_timestamp_seconds{resource="services"}'
     before = daemon.metric(contact)
     server.start()
-    until("in contact again", lambda: daemon.metric(contact) > before, 40)
+    until("in contact again", lambda: daemon.metric(contact) > before, 60)
     assert daemon.answers_from("chat", "everywhere")
     assert daemon.reloads == reloads
 
@@ -103,7 +103,7 @@ def test_without_an_api_server_and_without_a_past_nothing_is_ready_and_nothing_c
     assert daemon.error("chat") == "rayservice_not_found"
     until("it tries again and again", lambda: failures(daemon, "unreachable") >= 3)
     server.start()
-    until("ready", daemon.is_ready, 40)
+    until("ready", daemon.is_ready, 60)
     assert daemon.answers_from("chat", "everywhere")
 
 
@@ -125,7 +125,7 @@ def test_without_an_api_server_the_last_good_revision_is_served_at_once_and_noth
     until("it tries", lambda: failures(daemon, "unreachable") >= 2)
     assert daemon.answers_from("goes", "everywhere")
     server.start()
-    until("removed once that is known", lambda: daemon.error("goes") == "rayservice_not_found", 40)
+    until("removed once that is known", lambda: daemon.error("goes") == "rayservice_not_found", 60)
     assert daemon.answers_from("chat", "everywhere")
 
 
@@ -183,7 +183,7 @@ def test_a_permission_that_is_taken_away_leaves_the_routes_and_comes_back_by_its
     assert "forbidden" in daemon.tail()
     kuberay.delete_rayservice("chat")
     server.call("POST", bindings, binding)
-    until("caught up", lambda: daemon.error("chat") == "rayservice_not_found", 40)
+    until("caught up", lambda: daemon.error("chat") == "rayservice_not_found", 60)
 
 
 @pytest.mark.fault(15)
@@ -199,7 +199,7 @@ def test_a_definition_that_is_missing_at_the_start_is_waited_for(
     assert daemon.error("chat") == "rayservice_not_found"
     server.install_crd(CRDS / "rayservices.yaml")
     kuberay.routed("chat")
-    until("routed without a restart", lambda: daemon.answers_from("chat", "everywhere"), 40)
+    until("routed without a restart", lambda: daemon.answers_from("chat", "everywhere"), 60)
 
 
 @pytest.mark.fault(16)
@@ -218,7 +218,7 @@ def test_a_definition_that_is_missing_takes_no_route_from_a_service_that_is_ther
     until("its Service is confirmed gone", lambda: "ray-goes.conf" not in daemon.files())
     assert daemon.answers_from("chat", "everywhere")
     server.install_crd(CRDS / "rayservices.yaml")
-    until("listed, and there is none", lambda: daemon.error("chat") == "rayservice_not_found", 40)
+    until("listed, and there is none", lambda: daemon.error("chat") == "rayservice_not_found", 60)
 
 
 @pytest.mark.fault(16)

@@ -131,6 +131,7 @@ def served(model_image: str, tmp_path: Path) -> Iterator[Served]:
     container.with_envs(RAY_USAGE_STATS_ENABLED="0", RAY_DISABLE_DOCKER_CPU_WARNING="1")
     with container:
         yield Served(container)
+        print(b"".join(container.get_logs()).decode())  # what pytest shows of a failure
 
 
 def test_the_image_answers_from_its_base_model_and_its_checkpoint(served: Served):

@@ -135,7 +135,7 @@ def test_what_is_known_stays_known_whatever_comes_afterwards(api: ScriptedApi, s
         failed = len(diary.failures)
         api.always = lambda _, answer=answer: answer
         api.cut()
-        until("failed twice more", lambda failed=failed: len(diary.failures) >= failed + 2, 40)
+        until("failed twice more", lambda failed=failed: len(diary.failures) >= failed + 2, 60)
         assert names(source) == {"a", "a-serve-svc"}
 
 

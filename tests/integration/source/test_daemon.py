@@ -39,9 +39,9 @@ def daemon(make_daemon: Callable[..., Daemon], api: ScriptedApi, folder: Path) -
 
 
 def add(api: ScriptedApi, name: str, port: int) -> None:
-    """Create a RayService and its Service."""
-    api.put(PATH, rayservice(name))
+    """Create a RayService and its Service, and the Service first: it is never seen pending, which is a reload more."""
     api.put(SERVICES, service(name, port))
+    api.put(PATH, rayservice(name))
 
 
 def service(name: str, port: int) -> dict[str, Any]:
@@ -83,7 +83,9 @@ def test_a_list_that_is_wrongly_empty_takes_no_route_away(twenty: Daemon, api: S
     add(api, "later", upstream.port)
     twenty.until_state("later", "accepted")
     assert all(twenty.error(name) == "" for name in NAMES)
-    assert twenty.reloads == reloads + 1, "for the one that came"
+    # For the one that came; its Service may still be told after it, for the two watches have no common order.
+    assert twenty.reloads <= reloads + 2
+    assert twenty.metric('rayproxy_routes{state="accepted"}') == len(NAMES) + 1
 
 
 @pytest.mark.fault(19)
@@ -103,7 +105,7 @@ def test_while_no_second_list_is_to_be_had_nothing_goes_and_when_it_agrees_all_d
     until("unconfirmed", lambda: "no second list" in twenty.admin("/metrics")[1] + twenty.log.read_text())
     assert all(twenty.error(name) == "" for name in NAMES)
     api.always = lambda _: None
-    until("gone", lambda: all(twenty.error(name) == "rayservice_not_found" for name in NAMES), 40)
+    until("gone", lambda: all(twenty.error(name) == "rayservice_not_found" for name in NAMES), 60)
 
 
 @pytest.mark.fault(2)
