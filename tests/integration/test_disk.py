@@ -44,10 +44,7 @@ def on_tmpfs(new_daemon: New, manifests: Manifests) -> Iterator[Daemon]:
     until("ready", daemon.is_ready)
     daemon.state = inside(daemon.process.pid, daemon.state)
     yield daemon
-    for master in masters_of(daemon):
-        kill(master)
-    daemon.process.kill()
-    daemon.process.wait()
+    daemon.stop()  # and nginx with it
 
 
 def masters_of(daemon: Daemon) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -156,10 +157,21 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        try:
-            pid = self.nginx_pid()
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"nginx: master" in command and str(self.state).encode() in command:
-                os.kill(pid, signal.SIGTERM)
-        except (OSError, ValueError):
-            pass
+        for pid in self._nginx_left():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _nginx_left(self) -> list[int]:
+        """Return every nginx that was started for this folder, workers without a master included."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if (entry / "comm").read_text() != "nginx\n":
+                    continue
+                files = [str(link.readlink()) for link in (entry / "fd").iterdir()]
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if f"{self.state}/" in command or any(file.startswith(f"{self.folder}/") for file in files):
+                found.append(int(entry.name))
+        return found
