@@ -11,11 +11,15 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from tests.support.http import Answer, free_port, request
 from tests.support.waiting import until
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -64,8 +68,15 @@ class Daemon:
                 start_new_session=True,
             )
         if ready:
-            until(f"ready; its log:\n{self.tail()}", self.is_ready, 60)
+            self._until("ready", self.is_ready, 60)
         return self
+
+    def _until(self, what: str, look: Callable[[], T], seconds: float = 15) -> T:
+        """Wait, and show the log as it is at the end where waiting was in vain."""
+        try:
+            return until(what, look, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nits log:\n{self.tail()}") from None
 
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
@@ -128,7 +139,7 @@ class Daemon:
             row = self.routes().get(f"{namespace}/{name}")
             return row if row and row["state"] == state else None
 
-        return until(f"{name} is {state}; its log:\n{self.tail()}", look)
+        return self._until(f"{name} is {state}", look)
 
     def until_gone(self, name: str, namespace: str = "default") -> None:
         """Wait until the daemon no longer knows the RayService."""
