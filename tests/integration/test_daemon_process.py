@@ -19,6 +19,7 @@ from tests.support.processes import alive, kill, masters
 from tests.support.waiting import stays, until
 
 New = Callable[..., Daemon]
+pytestmark = pytest.mark.slow  # all together: each test has a daemon and an nginx of its own
 STOP = 5.0  # s that a stop may take
 
 

@@ -17,6 +17,7 @@ from tests.support.processes import kill, masters
 from tests.support.waiting import stays, until
 
 New = Callable[..., Daemon]
+pytestmark = pytest.mark.slow  # all together: each test has a daemon and an nginx of its own
 
 
 @pytest.fixture
@@ -43,10 +44,7 @@ def on_tmpfs(new_daemon: New, manifests: Manifests) -> Iterator[Daemon]:
     until("ready", daemon.is_ready)
     daemon.state = inside(daemon.process.pid, daemon.state)
     yield daemon
-    for master in masters_of(daemon):
-        kill(master)
-    daemon.process.kill()
-    daemon.process.wait()
+    daemon.stop()  # and nginx with it
 
 
 def masters_of(daemon: Daemon) -> list[int]:

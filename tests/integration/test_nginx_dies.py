@@ -17,6 +17,7 @@ from tests.support.processes import alive, children, kill, masters, title, worke
 from tests.support.waiting import stays, until
 
 New = Callable[..., Daemon]
+pytestmark = pytest.mark.slow  # all together: each test has a daemon and an nginx of its own
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from tests.support.manifests import Manifests
 from tests.support.waiting import stays, until
 
 New = Callable[..., Daemon]
+pytestmark = pytest.mark.slow  # all together: each test has a daemon and an nginx of its own
 GOOD = """location ^~ /apis/rayservice/{{ .Name }}/ {
     proxy_pass http://{{ .ClusterIP }}:{{ .Port }}/;
     add_header X-Template one always;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -67,13 +68,13 @@ class Daemon:
                 start_new_session=True,
             )
         if ready:
-            self._until("ready", self.is_ready)
+            self._until("ready", self.is_ready, 60)
         return self
 
-    def _until(self, what: str, look: Callable[[], T]) -> T:
+    def _until(self, what: str, look: Callable[[], T], seconds: float = 15) -> T:
         """Wait, and show the log as it is at the end where waiting was in vain."""
         try:
-            return until(what, look)
+            return until(what, look, seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}\nits log:\n{self.tail()}") from None
 
@@ -167,10 +168,21 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        try:
-            pid = self.nginx_pid()
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"nginx: master" in command and str(self.state).encode() in command:
-                os.kill(pid, signal.SIGTERM)
-        except (OSError, ValueError):
-            pass
+        for pid in self._nginx_left():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _nginx_left(self) -> list[int]:
+        """Return every nginx that was started for this folder, workers without a master included."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if (entry / "comm").read_text() != "nginx\n":
+                    continue
+                files = [str(link.readlink()) for link in (entry / "fd").iterdir()]
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if f"{self.state}/" in command or any(file.startswith(f"{self.folder}/") for file in files):
+                found.append(int(entry.name))
+        return found
