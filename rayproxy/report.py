@@ -104,7 +104,7 @@ class Reporter:
     def _take(self, outcome: Outcome) -> None:
         found = status.statuses(outcome.decisions, self._statuses, _now())
         self._metrics.count(entry.state for entry in found.values())
-        if found == self._statuses and self._written:
+        if found == self._statuses and self._written and self._file.exists():
             return
         self._written = False
         for key, entry in found.items():
