@@ -35,7 +35,9 @@ async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def answer(writer: asyncio.StreamWriter, method: str, target: str, asked: bytes) -> None:
     """Answer one request."""
     path, _, query = target.partition("?")
-    if (method, path) == ("POST", "/inference"):
+    if (method, path) == ("GET", "/ready"):
+        await send(writer, "200 OK", "application/json", b'{"status": "ready"}')
+    elif (method, path) == ("POST", "/inference"):
         text = "".join(ANSWER)
         body = {"output": text, "tokenLength": str(len(ANSWER)), "elapsedTime": "0.0", "tokenPerSec": "0"}
         await send(writer, "200 OK", "application/json", json.dumps(body, ensure_ascii=False).encode())
