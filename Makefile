@@ -66,7 +66,7 @@ lint-deploy: install-lint-deploy ## hadolint, checkov and gixy on the images, de
 screenshot: install-e2e ## docs/screenshot.png, from the page's test
 	@RAYPROXY_TEST_PICTURE=$(CURDIR)/docs/screenshot.png $(PY) -m pytest tests/e2e/test_page.py
 
-test-fast: install-test ## without the API server, within a minute
+test-fast: install-test ## the quick ones: no API server, no model server, none over five seconds
 	@$(PY) -m pytest -n 2 -m "not apiserver and not slow"
 
 lint: install-test ## ruff, mypy, import-linter
