@@ -66,8 +66,8 @@ lint-deploy: install-lint-deploy ## hadolint, checkov and gixy on the images, de
 screenshot: install-e2e ## docs/screenshot.png, from the page's test
 	@RAYPROXY_TEST_PICTURE=$(CURDIR)/docs/screenshot.png $(PY) -m pytest tests/e2e/test_page.py
 
-test-fast: install-test ## the quick ones: no API server, no model server, none over five seconds
-	@$(PY) -m pytest -n 2 -m "not apiserver and not slow"
+test-fast: install-test ## the quick ones, within a minute: no API server, model server, browser or image
+	@$(PY) -m pytest -n 4 -m "not apiserver and not slow" --ignore=tests/e2e --ignore=tests/node
 
 lint: install-test ## ruff, mypy, import-linter
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-logo

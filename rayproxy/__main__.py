@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
-from rayproxy import commands
+from rayproxy import VERSION, commands
 from rayproxy.api import ApiError, CredentialsError
 from rayproxy.app import StartError
 from rayproxy.nginx import NginxError
@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"rayproxy {VERSION}")
+        return 0
     command = commands.COMMANDS.get(arguments[0])
     if command is None:
         print(f"rayproxy: there is no command {arguments[0]!r}\n\n{_help()}", file=sys.stderr)
@@ -50,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _help() -> str:
     lines = [f"  {name:10} {(command.__doc__ or '').splitlines()[0]}" for name, command in commands.COMMANDS.items()]
     return (
-        "rayproxy keeps one nginx in front of every KubeRay RayService.\n\nusage: rayproxy COMMAND [options]\n\n"
+        "rayproxy keeps one nginx in front of every KubeRay RayService.\n\n"
+        "usage: rayproxy COMMAND [options]\n       rayproxy --version\n\n"
         + "\n".join(lines)
         + "\n\n`rayproxy COMMAND --help` lists the options; those of the first five are variables RAYPROXY_... too."
     )

@@ -1,29 +1,23 @@
 """Speak to a Kubernetes API server: JSON in and out, one deadline for each request, nothing retried behind one's back.
 
-Address, CA and login come from the `kubernetes` package. The requests are urllib3's, since that package re-reads a
-token by the wall clock, not after a 401, and not at all when the file is away for a moment.
+Address, CA and token are read by `rayproxy.login`. The requests are urllib3's, since the `kubernetes` package re-reads
+a token by the wall clock, not after a 401, and not at all when the file is away for a moment.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import socket
 import ssl
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
-from kubernetes import client
-from kubernetes.config import ConfigException, incluster_config, kube_config
 
-IN_CLUSTER_REFRESH = 60.0  # s; kubelet rotates a projected token long before it expires
-KUBECONFIG_REFRESH = 600.0  # s; a login program may be slow
 JSON = "application/json"
 MAX_BODY = 512 * 1024 * 1024
 
@@ -68,44 +62,10 @@ class Login:
     """Hold where the API server is and how to be let in; equal `tls` means an equal TLS context."""
 
     host: str
-    authorization: str
-    tls: tuple[bytes, bytes, bytes, bool, str]  # CA, certificate, key, verify, server name
-    configuration: client.Configuration
-
-
-def in_cluster() -> Login:
-    """Read the pod's service account; raise CredentialsError."""
-    configuration = client.Configuration()
-    try:
-        incluster_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-        return _login(configuration)
-    except (ConfigException, OSError, ValueError) as error:
-        raise CredentialsError(f"not inside a pod with a service account token: {error}") from error
-
-
-def from_kubeconfig(path: str | None, context: str | None) -> Login:
-    """Read a kubeconfig (default: KUBECONFIG, then ~/.kube/config) and its context; raise CredentialsError."""
-    configuration = client.Configuration()
-    try:
-        kube_config.load_kube_config(path, context, configuration, persist_config=False)  # type: ignore[no-untyped-call]
-        return _login(configuration)
-    except Exception as error:  # a file that is being written raises whatever the parsers and login programs do
-        where = path or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
-        raise CredentialsError(
-            f"the kubeconfig {where} cannot be used: {error}. Set KUBECONFIG, or use --source manifests"
-        ) from error
-
-
-def _login(configuration: client.Configuration) -> Login:
-    authorization = (configuration.get_api_key_with_prefix("BearerToken") or "").strip()
-    if not re.fullmatch(r"[\x20-\x7e]*", authorization):
-        raise CredentialsError("the token holds a character that no HTTP header may have")
-    if authorization.lower() == "bearer":  # the token file held nothing but space
-        authorization = ""
-    files = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
-    ca, certificate, key = (Path(file).read_bytes() if file else b"" for file in files)
-    tls = (ca, certificate, key, bool(configuration.verify_ssl), configuration.tls_server_name or "")
-    return Login(configuration.host.rstrip("/"), authorization, tls, configuration)
+    authorization: str = ""
+    tls: tuple[bytes, bytes, bytes, bool, str] = (b"", b"", b"", True, "")  # CA, certificate, key, verify, server name
+    client_files: tuple[str, str | None] | None = None  # certificate and key, where they can be loaded from
+    proxy: str = ""
 
 
 @dataclass(frozen=True)
@@ -224,8 +184,8 @@ def _pool(login: Login) -> urllib3.PoolManager:
     options: dict[str, Any] = {"ssl_context": context, "socket_options": _KEEPALIVE, "maxsize": 4}
     if server_name:
         options |= {"server_hostname": server_name, "assert_hostname": server_name}
-    if login.configuration.proxy:
-        return urllib3.ProxyManager(login.configuration.proxy, **options)
+    if login.proxy:
+        return urllib3.ProxyManager(login.proxy, **options)
     return urllib3.PoolManager(**options)
 
 
@@ -240,8 +200,8 @@ def _tls_context(login: Login) -> ssl.SSLContext:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if login.configuration.cert_file:
-        context.load_cert_chain(login.configuration.cert_file, login.configuration.key_file)
+    if login.client_files:
+        context.load_cert_chain(*login.client_files)
     return context
 
 

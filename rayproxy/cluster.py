@@ -28,6 +28,8 @@ def services(namespace: str | None) -> Resource[Service]:
 class ClusterSource:
     """Know the RayServices and serve Services of a cluster."""
 
+    timing = Timing()
+
     def __init__(
         self,
         api: ApiServer,
@@ -37,9 +39,9 @@ class ClusterSource:
         wake: Callable[[], None],
     ) -> None:
         scopes: Sequence[str | None] = tuple(dict.fromkeys(namespaces)) or (None,)
-        timing = Timing()
-        self._rayservices = [Reflector(api, rayservices(selector, scope), wake, observer, timing) for scope in scopes]
-        self._services = [Reflector(api, services(scope), wake, observer, timing) for scope in scopes]
+        told = wake, observer, self.timing
+        self._rayservices = [Reflector(api, rayservices(selector, scope), *told) for scope in scopes]
+        self._services = [Reflector(api, services(scope), *told) for scope in scopes]
 
     @property
     def loops(self) -> list[tuple[str, Callable[[], None]]]:

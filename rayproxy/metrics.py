@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from rayproxy import VERSION
 from rayproxy.status import ACCEPTED, PENDING, REJECTED
 
 _SECONDS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
@@ -17,6 +18,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        build = Gauge("rayproxy_build_info", "1, labelled with the version that runs", ["version"], registry=registry)
+        build.labels(VERSION).set(1)
         self.reload_successful = Gauge(
             "rayproxy_config_last_reload_successful", "1 if the last cycle left nginx serving what it should, else 0",
             registry=registry,

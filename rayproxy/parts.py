@@ -8,7 +8,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
-from rayproxy import api
+from rayproxy.api import ApiServer
 from rayproxy.cluster import ClusterSource
 from rayproxy.manifests import ManifestSource
 from rayproxy.nginx import ConfigRefusedError, ManagedNginx, Nginx
@@ -20,15 +20,17 @@ from rayproxy.settings import IN_CLUSTER, Settings
 from rayproxy.templates import BUILT_IN, LocationTemplate, TemplateError
 
 
-def make_api(settings: Settings) -> api.ApiServer:
+def make_api(settings: Settings) -> ApiServer:
     """Connect to the API server; raise CredentialsError."""
+    from rayproxy import login  # noqa: PLC0415 - half of the time of a start, and a folder of manifests needs none of it
+
     if IN_CLUSTER and not settings.kubeconfig:
-        return api.ApiServer(api.in_cluster, api.IN_CLUSTER_REFRESH)
-    return api.ApiServer(partial(api.from_kubeconfig, settings.kubeconfig, settings.context), api.KUBECONFIG_REFRESH)
+        return login.connect_in_cluster()
+    return login.connect_by_kubeconfig(settings.kubeconfig, settings.context)
 
 
 def make_source(
-    settings: Settings, server: api.ApiServer | None, observer: Observer, wake: threading.Event
+    settings: Settings, server: ApiServer | None, observer: Observer, wake: threading.Event
 ) -> ClusterSource | ManifestSource:
     """Make the source that the settings name."""
     if server is not None:

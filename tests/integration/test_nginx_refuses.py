@@ -34,6 +34,7 @@ def hung_tests(daemon: Daemon) -> list[int]:
     return [pid for pid in children(daemon.process.pid) if Path(f"/proc/{pid}/comm").read_text() == "sleep\n"]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(34)
 def test_a_test_that_hangs_is_ended_and_counts_as_no_test(new_daemon: New, manifests: Manifests, hanging: Path):
     manifests.routed("chat")
@@ -110,6 +111,7 @@ def test_workers_come_back_though_the_source_cannot_be_read(new_daemon: New, man
     until("the route answers", lambda: daemon.answers_from("chat", "upstream"), 20)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(44)
 def test_workers_that_cannot_be_asked_are_no_proof(new_daemon: New, manifests: Manifests):
     """Someone removed the socket: workers are new after HUP, and nobody can tell what they serve."""
@@ -124,6 +126,7 @@ def test_workers_that_cannot_be_asked_are_no_proof(new_daemon: New, manifests: M
     assert daemon.metric("rayproxy_config_last_reload_successful") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.fault(39)
 def test_no_hup_is_sent_before_the_title_says_master(new_daemon: New, manifests: Manifests, folder: Path):
     """A process with nginx's name and command line that is no master yet would die of a HUP."""

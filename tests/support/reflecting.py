@@ -6,8 +6,6 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubernetes import client
-
 from rayproxy.api import ApiServer, Deadlines, Login
 from rayproxy.cluster import rayservices
 from rayproxy.model import Key, RayService
@@ -31,7 +29,7 @@ def rayservice(name: str, **metadata: Any) -> dict[str, Any]:
 
 def anonymous(url: str) -> ApiServer:
     """Return a client that needs no login."""
-    return ApiServer(lambda: Login(url, "", (b"", b"", b"", True, ""), client.Configuration()), 60.0, QUICK)
+    return ApiServer(lambda: Login(url), 60.0, QUICK)
 
 
 @dataclass

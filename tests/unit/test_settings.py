@@ -1,5 +1,6 @@
 """Every setting is a flag, an environment variable, and a check with a message."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -123,6 +124,11 @@ def test_an_unknown_flag_and_an_unknown_command_are_named(capsys):
     assert "unrecognized arguments: --lisen=x" in capsys.readouterr().err
     assert main(["walk"]) == 2
     assert "there is no command 'walk'" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rayproxy {importlib.metadata.version('rayproxy')}\n"
 
 
 def test_settings_cannot_be_changed_once_made():

@@ -9,11 +9,15 @@ import pytest
 
 from rayproxy.cluster import ClusterSource
 from rayproxy.source import NotSyncedError, UnconfirmedError
-from tests.support.reflecting import PATH, Diary, anonymous, rayservice
+from tests.support.reflecting import FAST, PATH, Diary, anonymous, rayservice
 from tests.support.scripted import Reply, ScriptedApi, Seen, page, raw, refuse
 from tests.support.waiting import stays, until
 
 SERVICES = "/api/v1/services"
+
+
+class QuickSource(ClusterSource):
+    timing = FAST
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def start(api: ScriptedApi) -> Iterator[Callable[..., ClusterSource]]:
 
     def run(*namespaces: str, diary: Diary | None = None) -> ClusterSource:
         diary = diary or Diary()
-        sources.append(ClusterSource(anonymous(api.url), "app=prediction", namespaces, diary, diary.wake))
+        sources.append(QuickSource(anonymous(api.url), "app=prediction", namespaces, diary, diary.wake))
         for name, body in sources[-1].loops:
             threads.append(threading.Thread(target=body, name=name, daemon=True))
             threads[-1].start()

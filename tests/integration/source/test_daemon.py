@@ -72,6 +72,7 @@ def lists(api: ScriptedApi, path: str = PATH) -> int:
     return len([seen for seen in api.list_requests if seen.path == path])
 
 
+@pytest.mark.slow
 @pytest.mark.fault(19)
 def test_a_list_that_is_wrongly_empty_takes_no_route_away(twenty: Daemon, api: ScriptedApi, upstream: Upstream):
     reloads, before = twenty.reloads, lists(api)
@@ -88,6 +89,7 @@ def test_a_list_that_is_wrongly_empty_takes_no_route_away(twenty: Daemon, api: S
     assert twenty.metric('rayproxy_routes{state="accepted"}') == len(NAMES) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.fault(19)
 def test_while_no_second_list_is_to_be_had_nothing_goes_and_when_it_agrees_all_do(twenty: Daemon, api: ScriptedApi):
     for name in NAMES:

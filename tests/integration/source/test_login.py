@@ -11,8 +11,9 @@ import pytest
 import yaml
 from kubernetes.config import incluster_config
 
-from rayproxy.api import ApiError, ApiServer, CredentialsError, from_kubeconfig, in_cluster
+from rayproxy.api import ApiError, ApiServer, CredentialsError
 from rayproxy.cluster import rayservices
+from rayproxy.login import from_kubeconfig, in_cluster
 from rayproxy.reflector import Reflector
 from tests.support.certificates import certificate
 from tests.support.reflecting import FAST, PATH, QUICK, Diary

@@ -110,6 +110,7 @@ def test_a_half_closed_watch_is_resumed(api: ScriptedApi, proxy: TcpProxy, refle
     assert len(api.list_requests) == 1
 
 
+@pytest.mark.slow
 def test_a_watch_with_an_event_now_and_then_outlives_the_silence_limit(api: ScriptedApi, reflect: Reflect):
     reflection = reflect(replace(FAST, silence=2.0))
     reflection.until_watching()
@@ -183,6 +184,7 @@ def test_a_server_that_refuses_everything_keeps_its_routes_and_its_peace(api: Sc
     assert reflection.reflector.condition == "synced"
 
 
+@pytest.mark.slow
 def test_after_a_healthy_time_the_first_pause_is_short_again(api: ScriptedApi, reflect: Reflect):
     api.watches.extend([refuse(500)] * 5)
     reflection = reflect(replace(FAST, backoff_first=0.05, backoff_cap=5.0, healthy=0.5, silence=5.0))
