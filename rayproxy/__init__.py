@@ -1,3 +1,1 @@
-from importlib.metadata import version
-
-VERSION = version("rayproxy")
+VERSION = "0.1.0"

@@ -61,7 +61,7 @@ class Reporter:
                            seconds=round(seconds, 3))  # fmt: skip
         if outcome.problems != self._problems:
             for problem in outcome.problems:
-                self._log.warning("skipped", problem=problem)
+                self._log.warning("source problem", problem=problem)
             self._problems = outcome.problems
 
     def failed(self, error: Exception) -> None:
