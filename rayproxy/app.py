@@ -138,7 +138,8 @@ class App:
         try:
             body()
         except BaseException:  # noqa: BLE001 - nothing may pass a thread's end unseen
-            structlog.get_logger().exception("a thread died; the daemon ends, nginx goes on", thread=name)
+            words = "a thread died of a defect; the daemon ends (an external nginx goes on)"
+            structlog.get_logger().exception(words, thread=name)
             self.failed = True
         self.signals.stop.set()
         self.signals.wake.set()

@@ -96,8 +96,13 @@ class Loop:
             self._signals.wake.wait(self._pause())
 
     def _due(self) -> bool:
-        if self._look_at_nginx():
-            return True
+        try:
+            if self._look_at_nginx():
+                return True
+        except OSError as error:  # no file descriptor is left, say: what cannot be seen is left alone
+            if not self._retry.waits:
+                self._failed(error)
+            return False
         now = time.monotonic()
         due = self._pace.due(now, crowded=self._crowded)
         moments = (due, self._retry.at, self._resync_at, now if self._signals.resync.is_set() else None)

@@ -1,4 +1,7 @@
-"""Read what /proc says of a process. A process that is gone reads as empty, never as an error."""
+"""Read what /proc says of a process. A process that is gone reads as empty, never as an error.
+
+Where nothing can be read at all, for want of file descriptors, OSError is raised: nobody may take that for "gone".
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+_GONE = (FileNotFoundError, ProcessLookupError, PermissionError)  # someone else's process is as good as none
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ def holders(unix_socket: Path) -> list[Process]:
     """Return the processes that have the socket bound to this path open, as far as this user may look."""
     try:
         rows = [row.split(maxsplit=7) for row in Path("/proc/net/unix").read_bytes().splitlines()]
-    except OSError:
+    except _GONE:
         return []
     path = os.fsencode(unix_socket)
     links = {f"socket:[{row[6].decode()}]" for row in rows if len(row) == 8 and row[7] == path}  # noqa: PLR2004 - columns
@@ -78,7 +83,7 @@ def send(process: Process, number: signal.Signals) -> None:
 def _open_files(pid: int) -> set[str]:
     try:
         return {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    except OSError:
+    except _GONE:
         return set()
 
 
@@ -90,5 +95,5 @@ def pids() -> Iterator[int]:
 def _read(pid: int, name: str) -> bytes:
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes()
-    except OSError:
+    except _GONE:
         return b""

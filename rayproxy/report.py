@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,10 @@ from rayproxy.source import NotSyncedError, UnconfirmedError
 from rayproxy.status import ACCEPTED, PENDING, Status
 from rayproxy.templates import TemplateError
 
+_FULL, _FILES = ": is the disk full or read-only?", ": raise the limit of open files (ulimit -n)"
+_HINTS = {
+    errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EROFS: _FULL, errno.EMFILE: _FILES, errno.ENFILE: _FILES,
+}  # fmt: skip
 _WORLD = (NginxError, NotSyncedError, UnconfirmedError, TemplateError, OSError)
 
 
@@ -159,7 +164,7 @@ def event_failed(metrics: Metrics, message: str) -> None:
 def _words(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}: is the disk full or read-only?"
+        return f"{where}{error.strerror}{_HINTS.get(error.errno or 0, '')}"
     return str(error) or type(error).__name__
 
 

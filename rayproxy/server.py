@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -14,12 +15,21 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+ACCEPT_PAUSE = 0.2  # s, where no file descriptor is left
 Check = Callable[[], str | None]  # returns what is wrong, or None
 
 
 class _Server(ThreadingMixIn, WSGIServer):  # a thread for each: a client that says nothing holds up no probe
     daemon_threads = True
     request_queue_size = 64
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; where that fails it goes on waiting to be accepted, so it is not asked for at once."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(ACCEPT_PAUSE)
+            raise
 
 
 class _Server6(_Server):

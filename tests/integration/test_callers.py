@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from http.client import HTTPResponse
+from pathlib import Path
 
 import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.http import Answer, free_port, request
 from tests.support.manifests import Manifests, rayservice, routed_names, service
+from tests.support.processes import workers
 from tests.support.upstream import Upstream
 
 Sides = dict[str, Daemon]
@@ -205,3 +208,13 @@ def test_nginx_says_that_it_is_well_without_any_route(daemon: Daemon):
     daemon.start()
     answer = request(("127.0.0.1", daemon.port), "/-/healthz")
     assert (answer.status, answer.json) == (200, {"status": "ok"})
+
+
+def test_a_worker_may_open_the_files_its_connections_need_whatever_limit_it_started_with(daemon: Daemon):
+    """Container engines differ: some give 1,024, which 500 streams use up."""
+    daemon.environment["RAYPROXY_WORKER_CONNECTIONS"] = "300"
+    daemon.start()
+    for worker in workers(daemon):
+        limit = re.search(r"^Max open files +(\d+)", Path(f"/proc/{worker}/limits").read_text(), re.MULTILINE)
+        assert limit
+        assert int(limit[1]) == 2 * 300 + 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,21 @@ def test_no_inodes_left_is_as_a_full_disk(on_tmpfs: Daemon, manifests: Manifests
     assert [path.name for path in (on_tmpfs.state / "revisions").glob(".tmp*")] == []
     shutil.rmtree(folder)
     until("the change", lambda: on_tmpfs.answers_from("more", "upstream"), 20)
+
+
+@pytest.mark.fault(47)
+def test_no_file_descriptors_left_keeps_what_is_served_and_is_caught_up_with(running: Daemon, manifests: Manifests):
+    assert running.process
+    before = (running.state / "current").readlink()
+    _, hard = resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (4, hard))  # more are open: nothing can be opened
+    manifests.routed("more")
+    until("it is told", lambda: "Too many open files" in running.tail())
+    stays("it serves", lambda: running.process.poll() is None and running.answers_from("chat", "upstream"))
+    assert (running.state / "current").readlink() == before
+    resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    until("the change", lambda: running.answers_from("more", "upstream"), 20)
+    assert running.is_ready()
 
 
 @needs_mounts
