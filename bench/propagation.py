@@ -51,14 +51,17 @@ def main(samples: int = 9, sizes: tuple[int, ...] = (20, 5000), burst: int = 300
             for size in sizes:
                 list(pool.map(world.routed, (f"s{number:05d}" for number in range(made, size))))
                 made = size
-                medians = {}
+                medians, starts = {}, {}
                 for contest in (plain_script, rayproxy):
+                    begun = time.perf_counter()
                     with contest(cluster) as one:
                         wait_routed(one, f"s{size - 1:05d}", 300)
+                        starts[one.name] = round(time.perf_counter() - begun, 1)
                         medians[one.name] = propagation(one, world, samples, size)
                         if size == sizes[0]:
                             figures[f"burst, {one.name}"] = at_once(one, world, pool, burst)
                 figures[f"{size} services"] = medians
+                print(f"{size} services, from the start of everything to the last one's route in s: {starts}", flush=True)
                 print(f"{size} services: " + compare(medians), flush=True)
         upstream.close()
     for name, value in figures.items():
