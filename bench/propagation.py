@@ -61,7 +61,7 @@ def main(samples: int = 9, sizes: tuple[int, ...] = (20, 5000), burst: int = 300
                         if size == sizes[0]:
                             figures[f"burst, {one.name}"] = at_once(one, world, pool, burst)
                 figures[f"{size} services"] = medians
-                print(f"{size} services, from the start of everything to the last one's route in s: {starts}", flush=True)
+                print(f"{size} services, seconds from a start to the last route: {starts}", flush=True)
                 print(f"{size} services: " + compare(medians), flush=True)
         upstream.close()
     for name, value in figures.items():
