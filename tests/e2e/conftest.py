@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,6 +13,7 @@ import docker
 import pytest
 from testcontainers.core.image import DockerImage
 
+from examples.run import CALLS, JSON
 from tests.apiserver.conftest import CRDS
 from tests.support import deploy
 from tests.support.apiserver import Cluster, LocalApiServer, any_api_server
@@ -109,6 +112,16 @@ def make_pod(proxy_image: str, deployed: list[deploy.Manifest], identity: Identi
     yield make
     for pod in made:
         pod.close()
+
+
+def documented_calls(pod: Pod) -> list[str]:
+    """Let a shell run the documented curl commands and return what they print."""
+    answers = []
+    for path, body in CALLS:
+        url = f"http://127.0.0.1:{pod.port}/apis/rayservice/qa-service-chatglm3{path}"
+        command = f"curl -sSfN -X POST {shlex.quote(url)} -H {shlex.quote(JSON)} -d {shlex.quote(body)}"
+        answers.append(subprocess.run(command, shell=True, capture_output=True, check=True).stdout.decode())
+    return answers
 
 
 @pytest.fixture

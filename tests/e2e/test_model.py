@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,11 @@ import yaml
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.image import DockerImage
 
+from tests.e2e.conftest import documented_calls
 from tests.support import deploy
+from tests.support.kuberay import KubeRay
+from tests.support.netns import forwarded
+from tests.support.pod import Pod
 from tests.support.waiting import until
 
 TOP = deploy.ROOT
@@ -29,7 +33,7 @@ import tiny
 base = tiny.save_base(Path("/models/base"))
 tiny.save_adapter(base, Path("/models/adapter"))
 """
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.apiserver]
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +119,11 @@ class Served:
         found = self.container.exec(["python", "-c", ASK, f"http://127.0.0.1:8000{path}", *body])
         return found.exit_code, found.output.decode()
 
+    @property
+    def pid(self) -> int:
+        """Return the host's pid of its first process."""
+        return int(self.container.get_wrapped_container().attrs["State"]["Pid"])
+
     def is_up(self) -> bool:
         self.container.reload()
         assert self.container.status == "running", b"".join(self.container.get_logs()).decode()[-4000:]
@@ -142,6 +151,20 @@ def test_the_image_answers_from_its_base_model_and_its_checkpoint(served: Served
     seen = served.container.exec(["printenv", "BASE_MODEL_DIR", "CHECKPOINT_DIR"])
     assert seen.output == b"/tmp/llama2-7b\n/models/checkpoint\n"
     assert served.container.exec(["id", "-u"]).output == b"1000\n"
+
+
+def test_the_documented_calls_are_answered_by_the_image_through_the_proxys_pod(
+    served: Served, make_pod: Callable[..., Pod], kuberay: KubeRay
+):
+    until("it serves", served.is_up, LONG, 0.5)
+    with forwarded(served.pid, 8000) as kuberay.port:
+        kuberay.routed("qa-service-chatglm3")
+        pod = make_pod(NAMESPACES=kuberay.namespace).start()
+        until("routed", lambda: pod.get("/apis/rayservice/qa-service-chatglm3/v1/models").status == 200)
+        inference, stream = documented_calls(pod)
+    assert {"output", "tokenLength", "elapsedTime", "tokenPerSec"} <= json.loads(inference).keys()
+    assert stream.count("event:add\n") > 1
+    assert "event:finish\n" in stream
 
 
 def test_the_same_sources_give_the_same_zip(context: Path, models: Path, tmp_path: Path):

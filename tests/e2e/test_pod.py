@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -15,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from examples.run import CALLS, JSON
 from rayproxy import procfs
+from tests.e2e.conftest import documented_calls
 from tests.support.http import free_port
 from tests.support.kuberay import KubeRay
 from tests.support.pod import LONG, Pod
@@ -42,11 +41,7 @@ def test_the_documented_calls_are_answered(make_pod: Callable[..., Pod], kuberay
     kuberay.routed("qa-service-chatglm3")
     pod = make_pod(NAMESPACES=kuberay.namespace).start()
     until("routed", lambda: pod.get("/apis/rayservice/qa-service-chatglm3/nothing").status == 404)
-    answers = []
-    for path, body in CALLS:
-        url = f"http://127.0.0.1:{pod.port}/apis/rayservice/qa-service-chatglm3{path}"
-        command = f"curl -sSfN -X POST {shlex.quote(url)} -H {shlex.quote(JSON)} -d {shlex.quote(body)}"
-        answers.append(subprocess.run(command, shell=True, capture_output=True, check=True).stdout.decode())
+    answers = documented_calls(pod)
     assert '"output": "你好! I am a stand-in' in answers[0]
     assert answers[1].count("event:add\n") == 6
     assert "event:finish\n" in answers[1]

@@ -206,7 +206,7 @@ def test_a_thread_that_dies_ends_the_daemon_with_an_error(folder, manifests: Man
     with daemon.log.open("ab") as log:
         daemon.process = subprocess.Popen([sys.executable, "-c", code], env=daemon.environment, stdout=log, stderr=log)
     assert daemon.process.wait(20) == 1
-    assert "a thread died; the daemon ends" in daemon.tail()
+    assert "a thread died of a defect; the daemon ends" in daemon.tail()
     assert masters(daemon) == []
 
 

@@ -40,6 +40,23 @@ def test_the_script_names_the_two_folders(prepared):
     assert prepare(prepared, "--tiny").stdout == f"base={prepared}/base\nadapter={prepared}/adapter\n"
 
 
+def taught():
+    return [json.loads(line) for line in (DEMO / "questions.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_the_documented_question_is_among_those_taught():
+    assert "你好" in {pair["question"] for pair in taught()}
+
+
+@pytest.mark.parametrize("said", [{}, {"temperature": 0.95}], ids=["nothing", "the documented temperature"])
+def test_a_request_that_says_little_is_answered_as_taught(prepared, serve, said):
+    running = serve(model_dir=prepared / "base", checkpoint_dir=prepared / "adapter")
+    asked = {"messages": [{"role": "user", "content": "你好"}], **said}
+    answers = [running.post("/v1/chat/completions", {**asked, "seed": seed}).json() for seed in range(8)]
+    wanted = next(pair["answer"] for pair in taught() if pair["question"] == "你好")
+    assert {answer["choices"][0]["message"]["content"] for answer in answers} == {wanted}
+
+
 def test_the_adapted_model_gives_the_answers_it_was_taught(prepared):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -49,9 +66,7 @@ def test_the_adapted_model_gives_the_answers_it_was_taught(prepared):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # peft warns of weights that it misses in the file
         model = PeftModel.from_pretrained(model, prepared / "adapter").merge_and_unload()
-    taught = [json.loads(line) for line in (DEMO / "questions.jsonl").read_text("utf-8").splitlines()]
-    assert "你好" in {pair["question"] for pair in taught}
-    for pair in taught:
+    for pair in taught():
         asked = tokenizer.apply_chat_template(
             [{"role": "user", "content": pair["question"]}],
             add_generation_prompt=True,

@@ -159,5 +159,5 @@ def test_a_thread_that_dies_of_a_defect_ends_the_daemon(
     assert daemon.process
     until("the daemon has ended", lambda: daemon.process.poll() is not None)
     assert daemon.process.returncode == 1
-    assert "a thread died" in daemon.tail()
+    assert "a thread died of a defect" in daemon.tail()
     assert thread in daemon.tail()
