@@ -41,6 +41,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="a model's folder (default: one made for this)")
     parser.add_argument("--vllm", type=Path, help="the Python of an environment with vLLM; none: without it")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="transformers serve too")
+    parser.add_argument("--original", action=argparse.BooleanOptionalAction, default=True, help="its way too")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=32, help="length of each answer")
     parser.add_argument("--clients", type=int, nargs="+", default=list(STEPS), choices=list(STEPS))
@@ -50,7 +51,8 @@ def _arguments() -> argparse.Namespace:
 
 def _start(stack: ExitStack, arguments: argparse.Namespace, folder: Path, scratch: Path) -> list[ways.Way]:
     ways.end_cleanly_on_sigterm()
-    started: list[ways.Way] = [*stack.enter_context(ways.ray_serve(folder, scratch / "ray"))]
+    on_ray = ways.ray_serve(folder, scratch / "ray", original=arguments.original)
+    started: list[ways.Way] = [*stack.enter_context(on_ray)]
     started += stack.enter_context(ways.engine_alone(folder))
     for batching in (False, True) if arguments.peers else ():
         log = scratch / f"transformers-{batching}.log"

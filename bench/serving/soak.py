@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,7 +40,9 @@ def main() -> int:
     arguments = _arguments()
     ways.end_cleanly_on_sigterm()
     folder = (arguments.model or model.build(ROOT / "build" / "bench-model")).resolve()
-    with tempfile.TemporaryDirectory(prefix="soak-") as scratch, ways.ray_serve(folder, Path(scratch)) as served:
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
+        served = stack.enter_context(ways.ray_serve(folder, scratch, original=False))
         url = served[0].address
         watch = Watch("ray::ServeReplica:serving:")
         counts = asyncio.run(_load(url, arguments, watch))

@@ -75,8 +75,8 @@ def end_cleanly_on_sigterm() -> None:
 
 
 @contextmanager
-def ray_serve(model: Path, state: Path) -> Iterator[list[Http]]:
-    """Run this project's server and the original's way on one Ray node, each behind nginx."""
+def ray_serve(model: Path, state: Path, *, original: bool) -> Iterator[list[Http]]:
+    """Run this project's server, and the original's way if asked for, on one Ray node, each behind nginx."""
     environment = {
         **ONE_THREAD,
         "BASE_MODEL_DIR": str(model),
@@ -89,16 +89,18 @@ def ray_serve(model: Path, state: Path) -> Iterator[list[Http]]:
     node = RayNode(state, environment)
     try:
         base = f"http://{LOOPBACK}:{port}"
-        _wait_until("Ray's REST interface", lambda: _deployed(node, _applications(port)))
+        _wait_until("Ray's REST interface", lambda: _deployed(node, _applications(port, original=original)))
         _wait_until("this project's server", lambda: _answers(f"{base}/{OURS}/ready"))
-        _wait_until("the original's way", lambda: _answers(f"{base}/{ORIGINAL}/ready"))
+        if original:
+            _wait_until("the original's way", lambda: _answers(f"{base}/{ORIGINAL}/ready"))
         with proxy(state, f"{LOOPBACK}:{listen}", {"model": port}) as front:
             prefix = f"{front.url}/apis/rayservice/model"
             pids = [node.process.pid, front.pid]
-            yield [
+            both = [
                 Http("serving (nginx, Ray Serve)", f"{prefix}/{OURS}", "bench", pids),
                 Http("generate in a thread (nginx, Ray Serve)", f"{prefix}/{ORIGINAL}", "bench", pids),
             ]
+            yield both if original else both[:1]
     finally:
         node.stop()
 
@@ -108,17 +110,14 @@ def _deployed(node: RayNode, applications: Mapping[str, Any]) -> bool:
     return True
 
 
-def _applications(port: int) -> dict[str, Any]:
+def _applications(port: int, *, original: bool) -> dict[str, Any]:
     output = ROOT / "build"
-    ours = inference_zip.write(ROOT / "serving", output)
-    original = output / "bench-original"
-    original.mkdir(parents=True, exist_ok=True)
-    (original / "original.py").write_bytes(Path(__file__).with_name("thread_per_request.py").read_bytes())
-    other = inference_zip.write(original, output)
-    applications = [
-        _application(OURS, "inference.deployment", ours),
-        _application(ORIGINAL, "original.deployment", other),
-    ]
+    applications = [_application(OURS, "inference.deployment", inference_zip.write(ROOT / "serving", output))]
+    if original:
+        folder = output / "bench-original"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "original.py").write_bytes(Path(__file__).with_name("thread_per_request.py").read_bytes())
+        applications.append(_application(ORIGINAL, "original.deployment", inference_zip.write(folder, output)))
     http = {"host": LOOPBACK, "port": port}
     return {"proxy_location": "HeadOnly", "http_options": http, "applications": applications}
 
