@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,16 @@ class Node:
         return self.engine.containers.list(filters={"label": labels})[0]
 
     def remove_containers(self) -> None:
-        """Remove what kubelet has left, its own containers alone."""
-        for container in self.engine.containers.list(all=True, filters={"label": "io.kubernetes.pod.uid"}):
-            container.remove(force=True)
+        """Remove what kubelet has left, its own containers alone; what it is removing itself is waited for."""
+        until("kubelet's containers are gone", lambda: self._remove_once() == 0, LONG, 0.2)
+
+    def _remove_once(self) -> int:
+        """Remove what is there; return how many were."""
+        found = self.engine.containers.list(all=True, filters={"label": "io.kubernetes.pod.uid"}, ignore_removed=True)
+        for container in found:
+            with suppress(docker.errors.APIError):  # kubelet may be removing it at this moment
+                container.remove(force=True)
+        return len(found)
 
 
 @contextmanager
