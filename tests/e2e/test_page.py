@@ -14,7 +14,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from tests.support.daemon import Daemon
-from tests.support.http import free_port, request
+from tests.support.frontend import frontend
+from tests.support.http import free_port
 from tests.support.waiting import until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -59,29 +60,9 @@ def daemon(make_daemon: Callable[..., Daemon], model: str, folder: Path) -> Daem
 
 @pytest.fixture
 def site(daemon: Daemon, folder: Path) -> Iterator[str]:
-    """Return the address of the front end of examples/, as it stands but for its ports."""
-    shutil.copytree(EXAMPLES / "frontend", folder / "site")
-    conf = folder / "site/nginx.conf"
-    port = free_port()
-    text = conf.read_text()
-    for mine, own in (
-        ("127.0.0.1:8080", f"127.0.0.1:{daemon.port}"),
-        ("127.0.0.1:8090", f"127.0.0.1:{port}"),
-        ("/tmp/rayproxy-frontend.pid", str(folder / "site.pid")),
-    ):
-        assert mine in text
-        text = text.replace(mine, own)
-    conf.write_text(text)
-    for _ in run("nginx", "-p", folder / "site", "-c", "nginx.conf"):
-        until("the front end answers", lambda: _answers(port))
+    """Return the address of the front end of examples/."""
+    with frontend(folder, daemon.port) as port:
         yield f"http://127.0.0.1:{port}/"
-
-
-def _answers(port: int) -> bool:
-    try:
-        return request(("127.0.0.1", port), "/").status == 200
-    except OSError:
-        return False
 
 
 @pytest.fixture
