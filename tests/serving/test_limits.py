@@ -1,6 +1,7 @@
 """Clients that go away, clients that are too many, and an engine that dies."""
 
 import asyncio
+import gc
 import threading
 
 import httpx
@@ -12,6 +13,7 @@ from llmserving.engines.echo import EchoEngine
 from llmserving.server import assemble
 from llmserving.settings import from_mapping
 from llmserving.tokenizer import ByteTokenizer
+from transformers.generation.continuous_batching.requests import GenerationOutput
 
 LONG = {"prompt": "a", "max_tokens": 500, "ignore_eos": True, "temperature": 0}
 
@@ -65,6 +67,23 @@ def test_a_sequence_cancelled_before_its_first_token_frees_its_place(base, serve
     asyncio.run(scenario())
     running.wait_until_idle()
     assert engine._manager.output_router.result_handlers == {}
+
+
+def test_nothing_is_kept_of_sequences_that_were_given_up(base, serve):
+    engine = serve(model_dir=base, engine="continuous").server.engine
+
+    async def give_up():
+        tokens = engine.submit([5, 6, 7], Sampling(max_tokens=400, temperature=0))
+        await anext(tokens)
+        await tokens.aclose()
+
+    async def scenario():
+        await asyncio.gather(*(give_up() for _ in range(64)))
+
+    asyncio.run(scenario())
+    wait_for(lambda: engine.stats().running == 0, "the sequences have ended")
+    gc.collect()
+    assert [each for each in gc.get_objects() if isinstance(each, GenerationOutput)] == []
 
 
 class Held(EchoEngine):

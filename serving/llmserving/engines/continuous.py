@@ -1,17 +1,19 @@
 """transformers' continuous batching: sequences join and leave the running batch at every token.
 
-Three habits of transformers 5.23 are made up for here:
+Four habits of transformers 5.23 are made up for here:
 - a prompt that can never fit the cache ends the worker for everybody: `context_length` is what one sequence can
   have of the cache, and the caller checks against it;
 - a cancelled request's handler stays registered and nobody is told: it is taken out here, by its owner;
 - a request cancelled while it is being handed over runs on: a sequence that nobody waits for is cancelled again
-  when its next token is chosen.
+  when its next token is chosen;
+- a token that comes after that is kept, with its whole prompt, for somebody to fetch: here nobody does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import queue
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +59,7 @@ class ContinuousEngine:
             GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=1),
             batching_config(model, context_length, settings),
         )
+        self._manager.output_router.output_queue = _Nowhere()
         self._chooser = self._install_chooser()
         self._manager.warmup()  # makes the cache, here, where a model that is refused can be answered for
         processor = self._manager.batch_processor
@@ -151,6 +154,13 @@ class ContinuousEngine:
     def close(self) -> None:
         """Stop the worker; what is running fails."""
         self._manager.stop(block=True, timeout=10, hard_stop=True)
+
+
+class _Nowhere(queue.Queue):  # type: ignore[type-arg]
+    """Keep nothing."""
+
+    def put(self, *_: object, **__: object) -> None:
+        """Drop the output of a sequence that was given up."""
 
 
 class _Chooser(ContinuousBatchingLogitsProcessor):
