@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,13 +65,9 @@ def test_a_stop_while_a_test_hangs_ends_both_in_time(new_daemon: New, manifests:
     assert not alive(test)
 
 
-@pytest.mark.slow
-@pytest.mark.fault(40)
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: apt-get install strace")
-def test_an_nginx_that_cannot_fork_is_seen_and_healed_once_it_can(new_daemon: New, manifests: Manifests):
-    manifests.routed("chat")
-    daemon = new_daemon(WORKERS="1").start()
-    before = (daemon.state / "current").readlink()
+@contextmanager
+def no_forks(daemon: Daemon) -> Iterator[None]:
+    """Let every fork of nginx's master fail."""
     calls = "clone,clone3,fork,vfork"
     with subprocess.Popen(
         ["strace", "-q", "-p", str(daemon.nginx_pid()), "-e", f"trace={calls}", "-e", f"inject={calls}:error=EAGAIN"],
@@ -78,13 +75,26 @@ def test_an_nginx_that_cannot_fork_is_seen_and_healed_once_it_can(new_daemon: Ne
     ) as strace:  # fmt: skip
         status = Path(f"/proc/{daemon.nginx_pid()}/status")
         until("strace is there", lambda: f"TracerPid:\t{strace.pid}" in status.read_text())
+        try:
+            yield
+        finally:
+            strace.send_signal(signal.SIGINT)
+            strace.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.fault(40)
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: apt-get install strace")
+def test_an_nginx_that_cannot_fork_is_seen_and_healed_once_it_can(new_daemon: New, manifests: Manifests):
+    manifests.routed("chat")
+    daemon = new_daemon(WORKERS="1").start()
+    before = (daemon.state / "current").readlink()
+    with no_forks(daemon):
         manifests.routed("more")
         until("it is told", lambda: "has no worker after HUP (fork failed?)" in daemon.tail())
         assert workers(daemon) == []
         assert (daemon.state / "current").readlink() == before, "the last good revision is back"
         assert daemon.metric('rayproxy_reloads_total{result="failure"}') >= 1
-        strace.send_signal(signal.SIGINT)
-        strace.wait()
     until("the route answers", lambda: daemon.answers_from("chat", "upstream"), 20)
     until("and the change", lambda: daemon.answers_from("more", "upstream"), 30)
 
@@ -96,18 +106,10 @@ def test_workers_come_back_though_the_source_cannot_be_read(new_daemon: New, man
     manifests.routed("chat")
     daemon = new_daemon(WORKERS="1").start()
     manifests.folder.rename(manifests.folder.with_name("away"))
-    calls = "clone,clone3,fork,vfork"
-    with subprocess.Popen(
-        ["strace", "-q", "-p", str(daemon.nginx_pid()), "-e", f"trace={calls}", "-e", f"inject={calls}:error=EAGAIN"],
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    ) as strace:  # fmt: skip
-        status = Path(f"/proc/{daemon.nginx_pid()}/status")
-        until("strace is there", lambda: f"TracerPid:\t{strace.pid}" in status.read_text())
+    with no_forks(daemon):
         for worker in workers(daemon):
             kill(worker)
         until("none is left", lambda: workers(daemon) == [])
-        strace.send_signal(signal.SIGINT)
-        strace.wait()
     until("the route answers", lambda: daemon.answers_from("chat", "upstream"), 20)
 
 
