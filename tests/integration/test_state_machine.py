@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import subprocess
@@ -68,8 +69,9 @@ class World(RuleBasedStateMachine):
         elif fault == "hup":
             kill(master, signal.SIGHUP)
         elif fault == "edit":
-            for path in (state / "current").glob("ray-*.conf"):
-                path.write_text("# edited\n")
+            for path in (state / "current").resolve().glob("ray-*.conf"):
+                with contextlib.suppress(FileNotFoundError):  # the daemon has pruned the revision meanwhile
+                    path.write_text("# edited\n")
         elif fault == "unlink":
             (state / "current").unlink()
         else:

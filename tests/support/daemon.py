@@ -146,8 +146,16 @@ class Daemon:
         until(f"{name} is gone", lambda: f"{namespace}/{name}" not in self.routes())
 
     def files(self) -> dict[str, str]:
-        """Return the live revision's files."""
-        return {path.name: path.read_text() for path in (self.state / "current").glob("*.conf")}
+        """Return the live revision's files, all of one revision, whatever the daemon replaces meanwhile."""
+
+        def look() -> list[dict[str, str]]:
+            try:
+                revision = (self.state / "current").resolve()
+                return [{path.name: path.read_text() for path in revision.glob("*.conf")}]
+            except FileNotFoundError:  # pruned between the listing and the reading
+                return []
+
+        return until("a revision that stays while it is read", look)[0]
 
     def nginx_pid(self) -> int:
         return int((self.state / "run/nginx.pid").read_text())
