@@ -15,7 +15,7 @@ MEBIBYTE = 2**20
 
 
 class Watch:
-    """Note the memory of every descendant with some title, again and again."""
+    """Note the memory of every descendant with some title, its own descendants' included, again and again."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -33,10 +33,9 @@ class Watch:
     def _look(self) -> dict[int, float]:
         found = {}
         for pid in processes.descendants(os.getpid()):
-            folder = Path(f"/proc/{pid}")
             try:
-                if (folder / "cmdline").read_text().startswith(self._title):
-                    found[pid] = _resident(folder)
+                if Path(f"/proc/{pid}/cmdline").read_text().startswith(self._title):
+                    found[pid] = sum(map(_resident, [pid, *processes.descendants(pid)]))
             except OSError:  # it has just ended
                 continue
         return found
@@ -56,8 +55,8 @@ class Watch:
         }
 
 
-def _resident(folder: Path) -> float:
-    for line in (folder / "status").read_text().splitlines():
+def _resident(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return float(line.split()[1]) * 1024 / MEBIBYTE
-    raise FileNotFoundError(folder)  # it has just ended
+    raise FileNotFoundError(pid)  # it has just ended

@@ -66,6 +66,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, _answer)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(EngineDeadError, _unforeseen)
     app.add_exception_handler(Exception, _unforeseen)
 
 

@@ -17,8 +17,7 @@ from llmserving.tokenizer import ByteTokenizer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmserving.embedding import Embedder
-    from llmserving.engines.base import Engine
+    from llmserving.engines.base import Embedder, Engine
     from llmserving.settings import Settings
     from llmserving.tokenizer import Tokenizer
 
@@ -68,7 +67,7 @@ def load(settings: Settings, ray: Any = None) -> Server:  # noqa: ANN401
     if settings.engine == "echo":
         return assemble(settings, ByteTokenizer(), EchoEngine(settings.max_length or 4096), ray)
     os.environ["HF_HUB_OFFLINE"] = "1"  # models are folders: nothing is ever asked for over the network
-    from llmserving.engines.choice import load_engine  # noqa: PLC0415 - brings torch, after the line above
+    from llmserving.engines.choice import load_engine  # noqa: PLC0415 - what it brings reads the variable
 
     loaded = load_engine(settings)
     return assemble(settings, loaded.tokenizer, loaded.engine, ray, embedder=loaded.embedder, defaults=loaded.defaults)

@@ -14,8 +14,10 @@ import pytest
 import tiny
 import uvicorn
 from llmserving.app import build_app
-from llmserving.server import Server, load
+from llmserving.engines.local import load_local
+from llmserving.server import Server, assemble, load
 from llmserving.settings import from_mapping
+from llmserving.tokenizer import ModelTokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -30,6 +32,14 @@ def base(tmp_path_factory):
 def adapter(base, tmp_path_factory):
     """Return the folder of a LoRA adapter of the tiny model."""
     return tiny.save_adapter(base, tmp_path_factory.mktemp("model") / "adapter")
+
+
+def here(**values):
+    """Return a server whose engine runs in this process, for a test that reaches into it."""
+    settings = from_mapping(values)
+    engine, _ = load_local(settings)
+    tokenizer = ModelTokenizer(settings.model_dir, stop_ids=(), template=None, trust=False)
+    return assemble(settings, tokenizer, engine)
 
 
 class Running:

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import wait_for
+from processes import descendants
 
 SERVING = Path(__file__).resolve().parents[2] / "serving"
 LONG = {"prompt": "a", "max_tokens": 450, "ignore_eos": True, "stream": True}
@@ -21,9 +22,9 @@ def free_port():
 
 
 @pytest.fixture
-def command(tmp_path):
-    """Return a function that starts the command and waits until it is ready."""
-    processes = []
+def launch(tmp_path):
+    """Return a function that starts the command, in a session of its own."""
+    started = []
 
     def start(*arguments):
         port = free_port()
@@ -32,9 +33,23 @@ def command(tmp_path):
             env={**os.environ, "PYTHONPATH": str(SERVING)},
             stderr=(tmp_path / "log").open("w"),
             stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
-        processes.append(process)
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=180)
+        started.append(process)
+        return process, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=180)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(30)
+
+
+@pytest.fixture
+def command(launch, tmp_path):
+    """Return a function that starts the command and waits until it is ready."""
+
+    def start(*arguments):
+        process, client = launch(*arguments)
 
         def is_ready():
             assert process.poll() is None, (tmp_path / "log").read_text()
@@ -46,10 +61,7 @@ def command(tmp_path):
         wait_for(is_ready, "ready", 120)
         return process, client
 
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait(30)
+    return start
 
 
 def test_the_quick_starts_arguments_serve_the_model_under_its_name(base, command):
@@ -66,16 +78,48 @@ def test_the_quick_starts_arguments_serve_the_model_under_its_name(base, command
     assert client.get("/v1/models").json()["data"][0]["max_model_len"] == 256
 
 
-def test_a_signal_lets_a_stream_finish_and_then_ends_the_process(base, command):
+SIGNALS = {
+    "kubelet's": lambda process: process.send_signal(signal.SIGTERM),
+    "Ctrl-C's, which the engine's process gets too": lambda process: os.killpg(process.pid, signal.SIGINT),
+}
+
+
+@pytest.mark.parametrize("whose", SIGNALS)
+def test_a_signal_lets_a_stream_finish_and_then_ends_the_process(whose, base, command):
     process, client = command("--model", str(base))
     with client.stream("POST", "/v1/completions", json=LONG) as response:
         lines = response.iter_lines()
         next(lines)
-        process.send_signal(signal.SIGTERM)
+        SIGNALS[whose](process)
         rest = list(lines)
     assert [line for line in rest if line][-1] == "data: [DONE]"
     assert '"finish_reason":"length"' in "".join(rest)
     process.wait(60)
+
+
+def has_ended(pid):
+    """Return whether a process is no more, or waits for nothing but its parent's notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_the_engines_process_ends_with_a_server_that_is_killed(base, command):
+    process, client = command("--model", str(base))
+    (engine,) = descendants(process.pid)
+    with client.stream("POST", "/v1/completions", json=LONG) as response:
+        next(response.iter_lines())
+        process.kill()
+    wait_for(lambda: has_ended(engine), "the engine's process ends", 30)
+
+
+def test_the_engines_process_ends_with_a_server_that_is_killed_while_it_loads(base, launch):
+    process, _ = launch("--model", str(base))
+    wait_for(lambda: descendants(process.pid), "the engine's process is there")
+    (engine,) = descendants(process.pid)
+    process.kill()
+    wait_for(lambda: has_ended(engine), "the engine's process ends", 30)
 
 
 def test_a_model_that_is_not_there_ends_it_with_the_reason(tmp_path):

@@ -6,9 +6,9 @@ import httpx
 import pytest
 import tiny
 from llmserving.engines.base import Sampling
-from llmserving.engines.choice import twin
 from llmserving.engines.continuous import ContinuousEngine
 from llmserving.engines.generate import GenerateEngine
+from llmserving.engines.local import twin
 from llmserving.settings import from_mapping
 
 PROMPTS = ["The quick", "你好，世界", "😀😃", "def main():", "x" * 40, "Emoji: 🇨🇳", " lead", "\n\n"]

@@ -6,7 +6,7 @@ import threading
 
 import httpx
 import pytest
-from conftest import wait_for
+from conftest import here, wait_for
 from llmserving.engines import continuous
 from llmserving.engines.base import EngineDeadError, Sampling
 from llmserving.engines.echo import EchoEngine
@@ -52,7 +52,7 @@ def test_a_client_that_goes_away_without_a_stream_frees_its_slot(tiny_server):
 
 
 def test_a_sequence_cancelled_before_its_first_token_frees_its_place(base, serve):
-    running = serve(model_dir=base, engine="continuous")
+    running = serve(here(model_dir=base, engine="continuous"))
     engine = running.server.engine
 
     async def scenario():
@@ -70,7 +70,7 @@ def test_a_sequence_cancelled_before_its_first_token_frees_its_place(base, serve
 
 
 def test_nothing_is_kept_of_sequences_that_were_given_up(base, serve):
-    engine = serve(model_dir=base, engine="continuous").server.engine
+    engine = serve(here(model_dir=base, engine="continuous")).server.engine
 
     async def give_up():
         tokens = engine.submit([5, 6, 7], Sampling(max_tokens=400, temperature=0))
@@ -155,7 +155,7 @@ def kill_worker(engine):
 
 
 def test_a_dead_worker_is_seen_by_everybody(base, serve):
-    running = serve(model_dir=base, engine="continuous")
+    running = serve(here(model_dir=base, engine="continuous"))
     engine = running.server.engine
     engine.check_health()
     assert running.client.get("/ready").status_code == 200
@@ -170,7 +170,7 @@ def test_a_dead_worker_is_seen_by_everybody(base, serve):
 
 
 def test_a_worker_that_dies_ends_the_streams_that_are_running(base, serve):
-    running = serve(model_dir=base, engine="continuous")
+    running = serve(here(model_dir=base, engine="continuous"))
     with running.client.stream("POST", "/v1/completions", json={**LONG, "stream": True}) as response:
         lines = response.iter_lines()
         next(lines)
@@ -181,7 +181,7 @@ def test_a_worker_that_dies_ends_the_streams_that_are_running(base, serve):
 
 
 def test_one_bad_sequence_of_generate_fails_alone(base, serve):
-    running = serve(model_dir=base, engine="generate")
+    running = serve(here(model_dir=base, engine="generate"))
     engine = running.server.engine
     real, engine._model.generate = engine._model.generate, lambda *_, **__: 1 / 0
     assert running.post("/inference", {"input": "a"}).status_code == 500
@@ -225,9 +225,10 @@ def test_a_body_that_grows_too_large_on_its_way_is_refused(echo):
 def test_metrics_tell_of_requests_tokens_and_times(echo):
     echo.post("/inference", {"input": "abc"})
     echo.client.get("/made/up/path")
+    for labels in ('route="/inference",status="200"', 'route="none",status="404"'):  # counted once it is answered
+        counted = f"serving_requests_total{{{labels}}}"
+        wait_for(lambda counted=counted: counted in echo.client.get("/metrics").text, counted, 10)
     text = echo.client.get("/metrics").text
-    assert 'serving_requests_total{route="/inference",status="200"}' in text
-    assert 'serving_requests_total{route="none",status="404"}' in text
     assert "made" not in text
     for name in ("prompt_tokens_total", "generation_tokens_total", "time_to_first_token_seconds_bucket"):
         assert f"serving_{name}" in text
@@ -245,7 +246,7 @@ def test_the_slots_are_shown_while_they_are_taken(held):
 
 
 def test_a_worker_that_hangs_is_seen(base, serve, monkeypatch):
-    running = serve(model_dir=base, engine="continuous")
+    running = serve(here(model_dir=base, engine="continuous"))
     engine, go = running.server.engine, threading.Event()
     monkeypatch.setattr(continuous, "STALL_SECONDS", 0.2)
     compute = engine._manager.batch_processor.model_runner.compute_batch

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import tiny
+from conftest import here
 from llmserving import loading
 from llmserving.engines.continuous import ContinuousEngine
 from llmserving.engines.generate import GenerateEngine
@@ -153,11 +154,11 @@ def test_a_model_that_continuous_batching_refuses_is_served_by_generate(base, mo
         raise ValueError("Invalid layer type: linear_attention")
 
     monkeypatch.setattr(ContinuousEngine, "__init__", refuse)
-    running = serve(model_dir=base)
+    running = serve(here(model_dir=base))
     assert isinstance(running.server.engine, GenerateEngine)
     assert running.post("/v1/completions", GREEDY).status_code == 200
     with pytest.raises(ValueError, match="linear_attention"):
-        load(settings(base, engine="continuous"))
+        here(model_dir=base, engine="continuous")
 
 
 def test_the_authors_advice_on_sampling_is_what_a_silent_request_gets(copy, serve):
@@ -198,4 +199,4 @@ def test_embeddings_can_come_from_an_encoder_of_their_own(base, copy, serve):
     running = serve(model_dir=base, embedding_model_dir=copy, max_length=None)
     near = running.post("/v1/embeddings", {"input": ["你好", "你好"]}).json()["data"]
     assert near[0]["embedding"] == near[1]["embedding"]
-    assert running.server.embedder._model is not running.server.engine
+    assert running.server.embedder.tokenizer is not running.server.tokenizer

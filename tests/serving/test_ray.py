@@ -18,26 +18,31 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LONG = {"prompt": "a", "max_tokens": 400, "ignore_eos": True, "temperature": 0}
 MAX_INSIDE = 8
-# The deployment as it is, and a route that breaks its engine as a fault of the device would.
+# The deployment as it is, and routes that kill its engine's process and that slow its tokens down.
 BREAKABLE = """
-import time
+import asyncio
+from contextlib import aclosing
 
 from llmserving import deployment as real
 from llmserving.app import build_app
 
 def build_breakable(server):
     app = build_app(server)
+    submit = server.engine.submit
 
     @app.post("/break")
     async def break_engine():
-        def fail(*_):
-            raise RuntimeError("the device is gone")
-        server.engine._manager.batch_processor.model_runner.compute_batch = fail
+        server.engine._process.kill()
+
+    async def slowly(prompt, sampling):
+        async with aclosing(submit(prompt, sampling)) as tokens:
+            async for token in tokens:
+                await asyncio.sleep(0.01)
+                yield token
 
     @app.post("/slow")
     async def slow_down():
-        choose = server.engine._choose
-        server.engine._choose = lambda *rows: (time.sleep(0.01), choose(*rows))[1]
+        server.engine.submit = slowly
 
     return app
 

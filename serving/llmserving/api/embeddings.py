@@ -14,7 +14,7 @@ from llmserving.errors import ApiError, bad_request
 from llmserving.jobs import check_model
 
 if TYPE_CHECKING:
-    from llmserving.embedding import Embedder
+    from llmserving.engines.base import Embedder
     from llmserving.server import Server
 
 
@@ -29,7 +29,7 @@ def router(server: Server) -> APIRouter:
             raise ApiError(404, "no embeddings here: set SERVING_EMBEDDING_MODEL_DIR to an encoder's folder")
         prompts = await asyncio.to_thread(_prompts, server.embedder, body)
         with server.admission.enter(1):
-            vectors = await server.embedder.embed(prompts)
+            vectors = await server.embedder.vectors.embed(prompts)
         if body.dimensions is not None and body.dimensions != len(vectors[0]):
             raise bad_request(f"dimensions: this model's vectors have {len(vectors[0])}", "dimensions")
         tokens = sum(map(len, prompts))
@@ -48,9 +48,10 @@ def _prompts(embedder: Embedder, body: EmbeddingRequest) -> list[list[int]]:
     given: Any = body.input
     items = [given] if isinstance(given, str) or isinstance(given[0], int) else given
     prompts = [embedder.tokenizer.encode(item) if isinstance(item, str) else item for item in items]
+    most = embedder.vectors.embedding_tokens
     for prompt in prompts:
-        if len(prompt) > embedder.max_tokens:
-            raise bad_request(f"the input has {len(prompt)} tokens: at most {embedder.max_tokens} fit", "input")
+        if len(prompt) > most:
+            raise bad_request(f"the input has {len(prompt)} tokens: at most {most} fit", "input")
         if max(prompt, default=0) >= embedder.tokenizer.vocabulary_size:
             raise bad_request(f"token {max(prompt)} is not among the model's", "input")
     return prompts

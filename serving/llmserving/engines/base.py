@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
+    from llmserving.tokenizer import Tokenizer
+
 
 class EngineDeadError(RuntimeError):
     """The engine will not produce another token; the replica has to be replaced."""
@@ -75,3 +77,21 @@ class Engine(Protocol):
     def close(self) -> None:
         """Stop, and end every sequence."""
         ...
+
+
+class Vectors(Protocol):
+    """Embed token ids."""
+
+    embedding_tokens: int  # the longest text
+
+    async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Return one vector of length 1 for each prompt."""
+        ...
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """What embeds, and the tokenizer that goes with it."""
+
+    tokenizer: Tokenizer
+    vectors: Vectors

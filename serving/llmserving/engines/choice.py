@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
-import itertools
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from transformers import AutoConfig
-
-from llmserving import loading
-from llmserving.embedding import Embedder
+from llmserving.engines.base import Embedder
+from llmserving.engines.remote import RemoteEngine
 from llmserving.tokenizer import ModelTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
-    from transformers import PreTrainedModel
-
-    from llmserving.engines.base import Engine
+    from llmserving.engines.base import Engine, Vectors
     from llmserving.settings import Settings
     from llmserving.tokenizer import Tokenizer
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,65 +30,47 @@ class Loaded:
 
 
 def load_engine(settings: Settings) -> Loaded:
-    """Load the model and return the engine that the settings ask for, warmed up."""
-    folders = loading.find_folders(settings)
-    config = loading.read_config(settings, folders)
-    generation = loading.read_generation_config(folders)
-    tokenizer = ModelTokenizer(
-        folders.tokenizer,
-        stop_ids=loading.stop_ids(generation),
-        template=settings.chat_template,
-        trust=settings.trust_remote_code,
-    )
-    length = loading.context_length(config, settings)
-    defaults = loading.sampling_advice(generation)
-    encoder = _encoder(settings)
+    """Return the engine that the settings ask for, its model loaded, in a process of its own."""
     if chosen_name(settings) == "vllm":
-        from llmserving.engines.vllm import VllmEngine  # noqa: PLC0415 - not installed where it is not chosen
+        from llmserving.engines.vllm import load_vllm  # noqa: PLC0415 - not installed where it is not chosen
 
-        return Loaded(VllmEngine(settings, folders, length), tokenizer, defaults, encoder)
-    if settings.tensor_parallel_size > 1:
-        raise ValueError(f"tensor_parallel_size {settings.tensor_parallel_size}: only the vllm engine splits a model")
-    model = loading.load_model(settings, folders, config)
-    plain = twin(model)  # before continuous batching changes how the model attends
-    engine = transformers_engine(settings, model, plain, length)
-    return Loaded(engine, tokenizer, defaults, encoder or Embedder(plain.base_model, tokenizer, length))
+        return _complete(settings, *load_vllm(settings))
+    remote = RemoteEngine(settings)  # loads the model while this process loads what is here
+    try:
+        loaded = _complete(settings, remote, remote)
+        remote.wait_until_loaded()
+    except BaseException:
+        remote.close()
+        raise
+    return loaded
 
 
 def chosen_name(settings: Settings) -> str:
     """Return the engine's name, `auto` decided."""
     if settings.engine != "auto":
         return settings.engine
-    return "vllm" if torch.cuda.is_available() and importlib.util.find_spec("vllm") else "continuous"
+    if importlib.util.find_spec("vllm") is None:
+        return "continuous"
+    import torch  # noqa: PLC0415 - takes seconds, in which the engine's process could have started
+
+    return "vllm" if torch.cuda.is_available() else "continuous"
 
 
-def transformers_engine(settings: Settings, model: PreTrainedModel, plain: PreTrainedModel, length: int) -> Engine:
-    """Return continuous batching, or `generate`, on the plain twin, where it is asked for or the model is refused."""
-    # Not at the top: vLLM's image has another transformers.
-    from llmserving.engines.continuous import ContinuousEngine  # noqa: PLC0415
-    from llmserving.engines.generate import GenerateEngine  # noqa: PLC0415
+def _complete(settings: Settings, engine: Engine, vectors: Vectors | None) -> Loaded:
+    """Load what belongs to an engine in the server's own process."""
+    from llmserving import loading  # noqa: PLC0415 - brings torch
 
-    if settings.engine == "generate":
-        return GenerateEngine(plain, length)
-    try:
-        return ContinuousEngine(model, length, settings)
-    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        if settings.engine == "continuous":
-            raise
-        log.warning("continuous batching refuses the model (%s): one sequence at a time", error)
-        return GenerateEngine(plain, length)
+    folders = loading.find_folders(settings)
+    generation = loading.read_generation_config(folders)
+    tokenizer = _tokenizer(settings, folders.tokenizer, loading.stop_ids(generation), settings.chat_template)
+    embedder = None
+    if vectors is not None:
+        folder = settings.embedding_model_dir
+        embedder = Embedder(_tokenizer(settings, folder) if folder else tokenizer, vectors)
+    return Loaded(engine, tokenizer, loading.sampling_advice(generation), embedder)
 
 
-def twin(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a second model on the same weights, with settings of its own: no memory but for the modules."""
-    shared = {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())}
-    return copy.deepcopy(model, shared)
-
-
-def _encoder(settings: Settings) -> Embedder | None:
-    folder = settings.embedding_model_dir
-    if folder is None:
-        return None
-    tokenizer = ModelTokenizer(folder, stop_ids=(), template=None, trust=settings.trust_remote_code)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=settings.trust_remote_code)
-    return Embedder(loading.load_encoder(folder, settings), tokenizer, loading.context_length(config, settings))
+def _tokenizer(
+    settings: Settings, folder: Path, stop_ids: Iterable[int] = (), template: Path | None = None
+) -> Tokenizer:
+    return ModelTokenizer(folder, stop_ids=stop_ids, template=template, trust=settings.trust_remote_code)

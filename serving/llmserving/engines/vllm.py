@@ -16,13 +16,22 @@ from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
 
 from llmserving import loading
 from llmserving.engines.base import EngineDeadError, Stats, Token
+from llmserving.engines.encoder import load_encoder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from llmserving.engines.base import Sampling
+    from llmserving.engines.encoder import Encoder
     from llmserving.loading import Folders
     from llmserving.settings import Settings
+
+
+def load_vllm(settings: Settings) -> tuple[VllmEngine, Encoder | None]:
+    """Load the model into vLLM, and what embeds, if the settings name a model for that."""
+    folders = loading.find_folders(settings)
+    length = loading.context_length(loading.read_config(settings, folders), settings)
+    return VllmEngine(settings, folders, length), load_encoder(settings)
 
 
 class VllmEngine:

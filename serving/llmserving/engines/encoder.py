@@ -7,21 +7,23 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
+from transformers import AutoConfig
+
+from llmserving import loading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PreTrainedModel
 
-    from llmserving.tokenizer import Tokenizer
+    from llmserving.settings import Settings
 
 
-class Embedder:
+class Encoder:
     """Embed one text after the other, in a thread of its own."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, max_tokens: int) -> None:
-        self.tokenizer = tokenizer
-        self.max_tokens = max_tokens
+    def __init__(self, model: PreTrainedModel, embedding_tokens: int) -> None:
+        self.embedding_tokens = embedding_tokens
         self._model = model
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
 
@@ -36,3 +38,12 @@ class Embedder:
         hidden = self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
         vector: list[float] = torch.nn.functional.normalize(hidden.float().mean(dim=0), dim=0).tolist()
         return vector
+
+
+def load_encoder(settings: Settings) -> Encoder | None:
+    """Return what embeds with a model of its own, if the settings name one."""
+    folder = settings.embedding_model_dir
+    if folder is None:
+        return None
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=settings.trust_remote_code)
+    return Encoder(loading.load_encoder(folder, settings), loading.context_length(config, settings))

@@ -1,0 +1,69 @@
+"""What the server and its engine's process say to each other, pickled: both are this program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from llmserving.engines.base import Sampling, Stats, Token
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Continue a sequence."""
+
+    number: int
+    prompt: tuple[int, ...]
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Embed some prompts."""
+
+    number: int
+    prompts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Give up the request with this number."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is in memory. Both lengths are in tokens."""
+
+    context_length: int
+    embedding_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotLoaded:
+    """The model could not be loaded."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A request has its last item; `error` if it failed."""
+
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What has been made since the last one, by the requests' numbers, and how the engine is: `sick` says why."""
+
+    items: list[tuple[int, Item]]
+    stats: Stats
+    sick: str | None
+
+
+if TYPE_CHECKING:
+    Request: TypeAlias = Submit | Embed
+    Item: TypeAlias = Token | list[list[float]] | End

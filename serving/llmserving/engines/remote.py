@@ -1,0 +1,161 @@
+"""An engine in a process of its own, seen from the server."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import aclosing
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmserving.engines.base import EngineDeadError, Stats
+from llmserving.engines.messages import Cancel, Embed, End, NotLoaded, Submit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+    from multiprocessing.connection import Connection
+
+    from llmserving.engines.base import Sampling, Token
+    from llmserving.engines.messages import Item, Loaded, Request, Update
+    from llmserving.settings import Settings
+
+PACKAGES = Path(__file__).resolve().parents[2]
+SILENCE_SECONDS = 300.0  # without a sign of life, which comes every second: the process hangs
+
+
+class RemoteEngine:
+    """Run a transformers engine, and what embeds, in a child process that ends with this one."""
+
+    features: frozenset[str] = frozenset()
+    context_length = embedding_tokens = 0  # until it is loaded
+
+    def __init__(self, settings: Settings) -> None:
+        self._numbers = itertools.count()
+        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Queue[Item]]] = {}
+        self._outbox: queue.SimpleQueue[Request | Cancel | None] = queue.SimpleQueue()
+        self._stats, self._heard = Stats(), time.monotonic()
+        self._sick: str | None = None
+        self._ended: str | None = None
+        self._connection, self._process = _start(settings)
+
+    def wait_until_loaded(self) -> None:
+        """Wait for the model; raise what the process raised if it could not load it."""
+        try:
+            answer: Loaded | NotLoaded = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise RuntimeError(f"the engine's process {self._end()}: it was loading the model") from error
+        if isinstance(answer, NotLoaded):
+            raise answer.error
+        self.context_length, self.embedding_tokens = answer.context_length, answer.embedding_tokens
+        self._heard = time.monotonic()
+        for work in (self._talk, self._listen):
+            threading.Thread(target=work, name=f"engine{work.__name__}", daemon=True).start()
+
+    def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
+        """Yield tokens as the process makes them; closing the generator frees the sequence's place."""
+        return self._ask(Submit(next(self._numbers), tuple(prompt), sampling))
+
+    async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Return one vector of length 1 for each prompt."""
+        async with aclosing(self._ask(Embed(next(self._numbers), tuple(map(tuple, prompts))))) as answers:
+            vectors: list[list[float]] = await anext(answers)
+            return vectors
+
+    async def _ask(self, request: Request) -> AsyncGenerator[Any, None]:
+        items: asyncio.Queue[Item] = asyncio.Queue()
+        self._waiting[request.number] = asyncio.get_running_loop(), items
+        ended = False
+        try:
+            self.check_health()
+            self._outbox.put(request)
+            while True:
+                item = await items.get()
+                if not isinstance(item, End):
+                    yield item
+                    continue
+                ended = True
+                if item.error is not None:
+                    raise item.error
+                return
+        finally:
+            del self._waiting[request.number]
+            if not ended:
+                self._outbox.put(Cancel(request.number))
+
+    def _talk(self) -> None:
+        """Send what is in the outbox: in a thread, since a long prompt may have to wait for the other end."""
+        while (message := self._outbox.get()) is not None:
+            try:
+                self._connection.send(message)
+            except OSError:  # the listener sees it too, and says so
+                return
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                update: Update = self._connection.recv()
+                self._heard, self._stats, self._sick = time.monotonic(), update.stats, update.sick
+                self._deliver(update.items)
+        except (EOFError, OSError):
+            self._ended = self._ended or f"the engine's process {self._end()}"
+            self._stats = Stats()
+            self._outbox.put(None)
+            self._deliver([(number, End(EngineDeadError(self._ended))) for number in list(self._waiting)])
+
+    def _deliver(self, items: list[tuple[int, Item]]) -> None:
+        """Hand items to those who wait for them, waking each event loop once."""
+        found: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue[Item], Item]]] = {}
+        for number, item in items:
+            if waiting := self._waiting.get(number):
+                found.setdefault(waiting[0], []).append((waiting[1], item))
+        for loop, parcels in found.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_put, parcels)
+
+    def _end(self) -> str:
+        code = self._process.wait()
+        if code == -signal.SIGKILL:
+            return "was killed: for want of memory, most often"
+        return f"ended with {code}"
+
+    def check_health(self) -> None:
+        """Raise EngineDeadError if the engine is dead or hangs, or its process."""
+        if trouble := self._ended or self._sick:
+            raise EngineDeadError(trouble)
+        if time.monotonic() - self._heard > SILENCE_SECONDS:
+            raise EngineDeadError(f"the engine's process has said nothing for {SILENCE_SECONDS:g} seconds")
+
+    def stats(self) -> Stats:
+        """Return what the engine was doing a second ago at most."""
+        return self._stats
+
+    def close(self) -> None:
+        """End the process, which has nothing to save."""
+        self._ended = self._ended or "the engine was stopped"
+        self._process.kill()
+        self._process.wait()
+
+
+def _start(settings: Settings) -> tuple[Connection, subprocess.Popen[bytes]]:
+    ours, theirs = Pipe()
+    command = [sys.executable, "-m", "llmserving.engines.worker", str(theirs.fileno())]
+    path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
+    with theirs:
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            command, pass_fds=[theirs.fileno()], env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL
+        )
+    ours.send(settings)
+    return ours, process
+
+
+def _put(parcels: list[tuple[asyncio.Queue[Item], Item]]) -> None:
+    for items, item in parcels:
+        items.put_nowait(item)

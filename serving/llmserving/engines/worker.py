@@ -1,0 +1,137 @@
+"""The engine's own process: requests come in over a socket, tokens go out in one message for each step.
+
+In the process that talks HTTP the engine would wait for it at every step, since one process runs Python in one
+thread at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+from contextlib import aclosing
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from llmserving.engines.base import EngineDeadError
+from llmserving.engines.messages import Cancel, Embed, End, Loaded, NotLoaded, Submit, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from llmserving.engines.base import Engine
+    from llmserving.engines.encoder import Encoder
+    from llmserving.engines.messages import Item, Request
+    from llmserving.settings import Settings
+
+HEARTBEAT_SECONDS = 1.0
+
+
+def main() -> None:
+    """Load the model that the first message describes, then work until the server is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # what ends the server lets it finish its answers first
+        signal.signal(number, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    server = Connection(int(sys.argv[1]))
+    threading.Thread(target=_end_with, args=(server.fileno(),), daemon=True).start()
+    try:
+        engine, encoder = _load(server.recv())
+    except Exception as error:  # noqa: BLE001 - it is raised again where the server waits
+        server.send(NotLoaded(_portable(error)))
+        return
+    server.send(Loaded(engine.context_length, encoder.embedding_tokens))
+    asyncio.run(Worker(server, engine, encoder).run())
+
+
+def _end_with(server: int) -> None:
+    """End this process, whatever it is doing, when the server has closed its end or is no more."""
+    watch = select.poll()
+    watch.register(server, select.POLLRDHUP)
+    watch.poll()
+    os._exit(0)  # there is nothing to save
+
+
+def _load(settings: Settings) -> tuple[Engine, Encoder]:
+    from llmserving.engines.local import load_local  # noqa: PLC0415 - to import it may fail, and is told of
+
+    return load_local(settings)
+
+
+class Worker:
+    """Do what the server asks for."""
+
+    def __init__(self, server: Connection, engine: Engine, encoder: Encoder) -> None:
+        self._server = server
+        self._engine = engine
+        self._encoder = encoder
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._items: list[tuple[int, Item]] = []
+
+    async def run(self) -> None:
+        """Work, and say again and again how the engine is."""
+        asyncio.get_running_loop().add_reader(self._server.fileno(), self._receive)
+        while True:
+            self._send()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    def _receive(self) -> None:
+        while self._server.poll():
+            self._take(self._server.recv())
+
+    def _take(self, message: Request | Cancel) -> None:
+        number = message.number
+        if isinstance(message, Cancel):
+            if number in self._tasks:
+                self._tasks[number].cancel()
+        else:
+            work = self._continue(message) if isinstance(message, Submit) else self._embed(message)
+            self._tasks[number] = asyncio.create_task(self._do(number, work))
+
+    async def _do(self, number: int, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+            self._emit(number, End())
+        except Exception as error:  # noqa: BLE001 - it is raised again where the server waits for this number
+            self._emit(number, End(_portable(error)))
+        finally:
+            del self._tasks[number]
+
+    async def _continue(self, message: Submit) -> None:
+        async with aclosing(self._engine.submit(message.prompt, message.sampling)) as tokens:
+            async for token in tokens:
+                self._emit(message.number, token)
+
+    async def _embed(self, message: Embed) -> None:
+        self._emit(message.number, await self._encoder.embed(message.prompts))
+
+    def _emit(self, number: int, item: Item) -> None:
+        """Keep an item until the others of the same step are there."""
+        if not self._items:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._items.append((number, item))
+
+    def _send(self) -> None:
+        items, self._items = self._items, []
+        self._server.send(Update(items, self._engine.stats(), self._sickness()))
+
+    def _sickness(self) -> str | None:
+        try:
+            self._engine.check_health()
+        except EngineDeadError as error:
+            return str(error)
+        return None
+
+
+def _portable(error: Exception) -> Exception:
+    """Return the error as one of a kind that the server knows, with nothing in it that cannot be sent."""
+    kinds = (EngineDeadError, ValueError, OSError)
+    kind = next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
+    return kind(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The engine in a process of its own: it may be killed, hang, or fail to load, and the server says so."""
+
+import asyncio
+import json
+import os
+import signal
+import threading
+
+import pytest
+from conftest import wait_for
+from llmserving.engines import remote
+from llmserving.engines.base import EngineDeadError, Sampling
+from llmserving.server import load
+from llmserving.settings import from_mapping
+from processes import descendants
+
+LONG = {"prompt": "a", "max_tokens": 500, "ignore_eos": True, "temperature": 0}
+
+
+@pytest.fixture
+def running(base, serve):
+    return serve(model_dir=base)
+
+
+@pytest.fixture
+def engine(running):
+    return running.server.engine
+
+
+def test_a_process_that_is_killed_is_seen_by_everybody(running, engine):
+    with running.client.stream("POST", "/v1/completions", json={**LONG, "stream": True}) as response:
+        lines = response.iter_lines()
+        next(lines)
+        engine._process.kill()
+        rest = [line for line in lines if line.startswith("data: ")]
+    assert json.loads(rest[-2].removeprefix("data: "))["error"]["code"] == 503
+    assert rest[-1] == "data: [DONE]"
+    with pytest.raises(EngineDeadError, match="the engine's process was killed: for want of memory"):
+        engine.check_health()
+    ready = running.client.get("/ready")
+    assert (ready.status_code, "was killed" in ready.text) == (503, True)
+    assert running.post("/v1/completions", LONG).status_code == 503
+    assert running.post("/v1/embeddings", {"input": "a"}).status_code == 503
+    assert running.client.get("/health").status_code == 200
+    running.wait_until_idle()
+
+
+def test_a_process_that_hangs_is_seen_and_holds_up_no_other_route(running, engine, monkeypatch):
+    os.kill(engine._process.pid, signal.SIGSTOP)
+    posts = [threading.Thread(target=running.post, args=("/inference", {"input": "a" * 400})) for _ in range(20)]
+    for post in posts:
+        post.start()
+    wait_for(lambda: running.server.admission.inside == len(posts), "they are inside")
+    assert running.client.get("/health", timeout=5).status_code == 200
+    assert running.client.get("/ready").status_code == 200
+    monkeypatch.setattr(remote, "SILENCE_SECONDS", 0.0)
+    assert "said nothing" in running.client.get("/ready").text
+    monkeypatch.undo()
+    os.kill(engine._process.pid, signal.SIGCONT)
+    for post in posts:
+        post.join(120)
+    assert not any(post.is_alive() for post in posts)
+    running.wait_until_idle()
+    assert running.client.get("/ready").status_code == 200
+
+
+def test_a_dead_worker_inside_the_process_is_seen_outside(engine, monkeypatch):
+    """What its health check says comes with the next sign of life."""
+    monkeypatch.setattr(engine, "_sick", "the continuous batching worker died: the device is gone")
+    with pytest.raises(EngineDeadError, match="the device is gone"):
+        engine.check_health()
+    wait_for(lambda: engine._sick is None, "the process says how it is")
+
+
+def test_two_event_loops_can_ask_at_once(running, engine):
+    async def ask():
+        return [token.id async for token in engine.submit([5, 6, 7], Sampling(max_tokens=50, temperature=0))]
+
+    found = []
+    asking = threading.Thread(target=lambda: found.append(asyncio.run(ask())))
+    asking.start()
+    body = {"prompt": [5, 6, 7], "max_tokens": 50, "temperature": 0, "ignore_eos": True}
+    assert running.post("/v1/completions", body).json()["usage"]["completion_tokens"] == 50
+    asking.join(120)
+    assert found[0] == asyncio.run(ask())
+
+
+def test_a_model_that_cannot_be_loaded_leaves_no_process(base):
+    before = descendants(os.getpid())
+    with pytest.raises(ValueError, match="goes to 512"):
+        load(from_mapping({"model_dir": base, "max_length": 1000}))
+    assert descendants(os.getpid()) == before
+
+
+def test_a_process_that_ends_while_it_loads_is_told_of(base, monkeypatch):
+    monkeypatch.setattr(remote.sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="the engine's process ended with 1: it was loading the model"):
+        load(from_mapping({"model_dir": base}))
+
+
+def test_a_server_that_is_closed_leaves_no_process(base):
+    before = descendants(os.getpid())
+    server = load(from_mapping({"model_dir": base}))
+    assert len(descendants(os.getpid())) == len(before) + 1
+    server.close()
+    assert descendants(os.getpid()) == before
+    with pytest.raises(EngineDeadError, match="the engine was stopped"):
+        server.engine.check_health()
