@@ -34,9 +34,9 @@ def wide(tmp_path_factory):
     import torch
     from transformers import LlamaForCausalLM
 
-    torch.manual_seed(0)
     config = tiny.make_model().config
     config.head_dim = 64
+    torch.manual_seed(1)  # no two tokens are nearly as likely: kernels differ in the last digits
     folder = tmp_path_factory.mktemp("wide")
     model = LlamaForCausalLM(config)
     model.generation_config.eos_token_id = [2, 4]

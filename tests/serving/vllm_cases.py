@@ -123,6 +123,7 @@ KNOWN = {
     "text: null, as OpenAI allows; vLLM gives an empty text and empty bytes",
     "*.finish_reason: str | NoneType/str": "vLLM sends empty pieces where this server sends none",
     "*.stop_reason: str | NoneType/str": "the same",
+    "*.stop_reason: NoneType | *int": "vLLM names the token where a model has several that end an answer",
 }
 # Name of a case: (our status, theirs, why).
 REFUSED_ELSEWHERE = {
