@@ -83,6 +83,7 @@ def ray_serve(model: Path, state: Path, *, original: bool) -> Iterator[list[Http
         "MODEL_NAME": "bench",
         "SERVING_THREADS": "1",
         "SERVING_MAX_RUNNING": "64",
+        "RAY_worker_niceness": "0",  # 15 by default: behind all the others here, who have no Ray
     }
     port, listen = free_ports(2)
     state.mkdir(parents=True, exist_ok=True)

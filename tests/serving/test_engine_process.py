@@ -3,12 +3,13 @@
 import asyncio
 import json
 import os
+import pickle
 import signal
 import threading
 
 import pytest
 from conftest import wait_for
-from llmserving.engines import remote
+from llmserving.engines import remote, worker
 from llmserving.engines.base import EngineDeadError, Sampling
 from llmserving.server import load
 from llmserving.settings import from_mapping
@@ -96,6 +97,15 @@ def test_a_process_that_ends_while_it_loads_is_told_of(base, monkeypatch):
     monkeypatch.setattr(remote.sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="the engine's process ended with 1: it was loading the model"):
         load(from_mapping({"model_dir": base}))
+
+
+def test_what_nobody_foresaw_leaves_its_traceback_where_it_was(caplog):
+    try:
+        {}["cuda"]
+    except KeyError as error:
+        sent = pickle.loads(pickle.dumps(worker._portable(error)))
+    assert (type(sent), str(sent)) == (RuntimeError, "KeyError: 'cuda'")
+    assert '{}["cuda"]' in caplog.text
 
 
 def test_a_server_that_is_closed_leaves_no_process(base):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import queue
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import aclosing
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +65,7 @@ class RemoteEngine:
 
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """Return one vector of length 1 for each prompt."""
-        async with aclosing(self._ask(Embed(next(self._numbers), tuple(map(tuple, prompts))))) as answers:
+        async with contextlib.aclosing(self._ask(Embed(next(self._numbers), tuple(map(tuple, prompts))))) as answers:
             vectors: list[list[float]] = await anext(answers)
             return vectors
 
@@ -117,7 +117,7 @@ class RemoteEngine:
             if waiting := self._waiting.get(number):
                 found.setdefault(waiting[0], []).append((waiting[1], item))
         for loop, parcels in found.items():
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # it is closed: nobody waits any more
                 loop.call_soon_threadsafe(_put, parcels)
 
     def _end(self) -> str:

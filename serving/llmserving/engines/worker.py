@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from llmserving.engines.messages import Item, Request
     from llmserving.settings import Settings
 
+log = logging.getLogger(__name__)
+
 HEARTBEAT_SECONDS = 1.0
 
 
@@ -127,10 +129,12 @@ class Worker:
 
 
 def _portable(error: Exception) -> Exception:
-    """Return the error as one of a kind that the server knows, with nothing in it that cannot be sent."""
-    kinds = (EngineDeadError, ValueError, OSError)
-    kind = next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
-    return kind(str(error))
+    """Return the error as one of a kind that the server knows; what nobody foresaw is logged where it was."""
+    for kind in (EngineDeadError, ValueError, OSError):
+        if isinstance(error, kind):
+            return kind(str(error))
+    log.error("the engine's process caught an error", exc_info=error)
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":
