@@ -198,15 +198,15 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def _wait_until(what: str, condition: Any) -> None:  # noqa: ANN401
-    deadline = time.monotonic() + STARTUP
+    deadline, last = time.monotonic() + STARTUP, "no answer"
     while True:
         try:
             if condition():
                 return
-        except OSError:  # nobody listens yet
-            pass
+        except OSError as error:  # nobody listens yet
+            last = str(error)
         if time.monotonic() > deadline:
-            raise RuntimeError(f"not there after {STARTUP:.0f} s: {what}")
+            raise RuntimeError(f"not there after {STARTUP:.0f} s: {what} ({last})")
         time.sleep(0.2)
 
 
