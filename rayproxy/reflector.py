@@ -10,6 +10,7 @@ import random
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ class Reflector(Generic[T]):
         self._stale_since: float | None = None
         self._relist_at = 0.0
         self._in_doubt = True  # after a failure: what a list finds then is no fault of the watch
-        self._failures = 0
+        self._failures: Counter[bool] = Counter()  # was it 410? -> how often since all was well
         self._paused = 0.0
 
     def items(self) -> dict[Key, T] | None:
@@ -285,7 +286,7 @@ class Reflector(Generic[T]):
             self._relist_at = 0.0
         self._observer.failure(self.resource.name, _reason(error), str(error))
         self._become(self._condition_after(error))
-        self._pause(error.retry_after)
+        self._pause(error)
 
     def _condition_after(self, error: ApiError) -> Condition:
         if error.status == NOT_FOUND:
@@ -296,11 +297,16 @@ class Reflector(Generic[T]):
             return self.condition
         return Condition.UNSYNCED if self.items() is None else Condition.UNREACHABLE
 
-    def _pause(self, retry_after: float | None) -> None:
-        timing, now = self._timing, time.monotonic()
-        self._failures = 1 if now - self._paused > timing.healthy else self._failures + 1
-        wait = timing.backoff_first * 2 ** min(self._failures - 1, 10) * random.uniform(1, 2)  # noqa: S311
-        self._stop.wait(max(min(wait, timing.backoff_cap), min(retry_after or 0.0, timing.retry_after_cap)))
+    def _pause(self, error: ApiError) -> None:
+        timing = self._timing
+        if time.monotonic() - self._paused > timing.healthy:
+            self._failures.clear()
+        # A server that is back after an outage often says 410 first. Counted with the outage's failures, it would
+        # put off the list that tells what was missed by another `backoff_cap`.
+        gone = error.status == GONE
+        wait = timing.backoff_first * 2 ** min(self._failures[gone], 10) * random.uniform(1, 2)  # noqa: S311
+        self._failures[gone] += 1
+        self._stop.wait(max(min(wait, timing.backoff_cap), min(error.retry_after or 0.0, timing.retry_after_cap)))
         self._paused = time.monotonic()
 
 

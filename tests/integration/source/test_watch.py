@@ -85,6 +85,18 @@ def test_expiry_over_and_over_is_slowed_down(api: ScriptedApi, reflect: Reflect)
     assert _pauses(api.watch_requests) >= [0.02, 0.04, 0.08, 0.16, 0.2, 0.2]
 
 
+@pytest.mark.fault(3)
+@pytest.mark.fault(6)
+def test_a_server_that_comes_back_and_has_forgotten_is_listed_soon(api: ScriptedApi, reflect: Reflect):
+    api.watches.extend([*[stream(end="cut")] * 5, refuse(410)])
+    reflection = reflect(replace(FAST, backoff_first=0.05, backoff_cap=5.0, silence=5.0))
+    reflection.until_watching(7)
+    first, again = api.list_requests
+    assert first.at < api.watch_requests[5].at < again.at
+    # the sixth failure in a row would wait for 1.6 s at least
+    assert again.at - api.watch_requests[5].at < 1.6
+
+
 @pytest.mark.fault(8)
 def test_a_dead_watch_is_noticed_and_what_was_missed_is_delivered(api: ScriptedApi, proxy: TcpProxy, reflect: Reflect):
     api.put(PATH, rayservice("a"))
