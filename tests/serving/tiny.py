@@ -92,12 +92,14 @@ def make_sliding_model():
     ).eval()
 
 
-def save_base(folder: Path) -> Path:
-    """Write the model, its tokenizer and its generation settings."""
-    model = make_model()
-    model.generation_config.eos_token_id = [2, 4]
+def save_base(folder: Path, *, endless: bool = False) -> Path:
+    """Write the model, its tokenizer and its generation settings; `endless` knows no token that ends an answer."""
+    model, tokenizer = make_model(), make_tokenizer()
+    model.generation_config.eos_token_id = None if endless else [2, 4]
+    if endless:
+        tokenizer.eos_token = None
     model.save_pretrained(folder)
-    make_tokenizer().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 
