@@ -115,3 +115,17 @@ def test_reloads_are_held_back_while_many_workers_drain(new_daemon: New, manifes
         context.__exit__(None, None, None)
     daemon.until_state("late", "accepted")
     assert masters(daemon)
+
+
+@pytest.mark.fault(42)
+def test_a_stream_that_outlives_the_shutdown_timeout_is_cut_and_its_worker_goes(
+    new_daemon: New, manifests: Manifests, upstream: Upstream
+):
+    manifests.routed("chat")
+    daemon = new_daemon(WORKERS="1", WORKER_SHUTDOWN_TIMEOUT="1").start()
+    with stream(daemon) as caller:
+        manifests.routed("more")
+        daemon.until_state("more", "accepted")
+        assert b"data: last" not in rest(caller)  # ends without it, or recv times out
+    until("no worker drains", lambda: daemon.metric('rayproxy_nginx_workers{state="draining"}') == 0)
+    assert daemon.answers_from("chat", "upstream")
