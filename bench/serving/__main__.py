@@ -2,7 +2,8 @@
 
     python -m bench.serving [--model FOLDER] [--vllm PYTHON] [--rounds 3]
 
-All are up at once and take turns, so that what else the machine does touches them alike: read the ratios.
+All are up at once and take turns, in another order each time, so that what else the machine does, and what the one
+before leaves behind, touches them alike: read the ratios.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -69,7 +71,7 @@ def _measure(started: list[ways.Way], arguments: argparse.Namespace) -> Results:
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     for turn in range(arguments.rounds):
         for clients in arguments.clients:
-            for way in started:
+            for way in random.sample(started, len(started)):
                 figures = _one(way, clients, arguments.tokens)
                 results[way.name][clients].append(figures)
                 _say(f"round {turn + 1}, {clients} clients, {way.name}: {figures['tokens_per_second']:.0f} tokens/s")
