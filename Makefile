@@ -1,7 +1,7 @@
 # Everything that a person or CI runs here. `make` alone lists it.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run run-stand-in test test-fast lint format bench lock clean
+.PHONY: help run run-stand-in test test-fast lint format bench soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ format: install-test ## let ruff mend what it can
 
 bench: install-test ## the figures of the README
 	@$(PY) -m bench
+
+soak: install-test ## changes and faults for twenty minutes: is what is served always right, does the daemon grow
+	@$(PY) -m bench.soak
 
 bench-serving: install-serving ## the model server's figures, beside other ways to serve (about 10 minutes)
 	@.venv-serving/bin/python -m bench.serving

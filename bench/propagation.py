@@ -19,12 +19,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import urllib3
+
 from tests.support.apiserver import Cluster, local_api_server
 from tests.support.daemon import Daemon
 from tests.support.http import free_port, request
 from tests.support.kuberay import KubeRay
 from tests.support.upstream import Upstream
 from tests.support.waiting import until
+
+urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the API server signs its own certificate
 
 CRD = Path(__file__).parent.parent / "tests/crds/rayservices.yaml"
 CALM = 4.5  # s between two changes, so that each is the first one after calm
