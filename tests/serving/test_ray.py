@@ -1,6 +1,7 @@
 """Behind Ray Serve, from a zip as a RayService would use it: streams, limits, a dead engine, an end without haste."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -69,7 +70,8 @@ def end_session(process):
 
     def all_gone():
         for pid in session_members(process.pid):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, signal.SIGKILL)
         process.poll()
         return not session_members(process.pid)
 
