@@ -28,7 +28,7 @@ from bench.propagation import CRD
 from tests.support.apiserver import LocalApiServer, local_api_server
 from tests.support.daemon import Daemon
 from tests.support.kuberay import KubeRay
-from tests.support.processes import kill, masters, workers
+from tests.support.processes import children, kill, masters
 from tests.support.upstream import Upstream
 from tests.support.waiting import until
 
@@ -96,7 +96,9 @@ def master_killed(world: World) -> None:
 
 
 def worker_killed(world: World) -> None:
-    kill(workers(world.daemon)[0])
+    (master,) = masters(world.daemon)  # the pid file may be one that we spoiled
+    with contextlib.suppress(ProcessLookupError):  # it drained and has just ended
+        kill(children(master)[0])
 
 
 def api_server_away(world: World) -> None:
