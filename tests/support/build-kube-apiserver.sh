@@ -27,8 +27,10 @@ if [ -x "$folder/etcd" ] && [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 
 say() { printf '%s kube-apiserver build: %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
 
+# From an empty tree: what an interrupted build left (half an unpacked source, say) would fail every later one.
 work=$folder/.build
 apt_dir=$work/apt
+rm -rf "$work"
 mkdir -p "$apt_dir/lists/partial" "$apt_dir/debs" "$work/src" "$work/go"
 
 # An apt configuration of its own, so that the machine's is neither changed nor needed to be complete.
@@ -62,20 +64,17 @@ fi
 
 if [ ${#missing[@]} -gt 0 ]; then
   say "fetching Go 1.15 and the source of Kubernetes 1.20.2"
-  if [ ! -x "$work/go/usr/lib/go-1.15/bin/go" ]; then
-    fetch_deb golang-1.15-go/bullseye
-    fetch_deb golang-1.15-src/bullseye
-    for deb in "$apt_dir"/debs/golang-1.15-*.deb; do dpkg-deb -x "$deb" "$work/go"; done
-  fi
+  fetch_deb golang-1.15-go/bullseye
+  fetch_deb golang-1.15-src/bullseye
+  for deb in "$apt_dir"/debs/golang-1.15-*.deb; do dpkg-deb -x "$deb" "$work/go"; done
   source_dir=$work/src/k8s.io/kubernetes
-  if [ ! -d "$source_dir" ]; then
-    (cd "$work/src" && apt-get "${apt_own[@]}" source --download-only kubernetes >>"$work/apt.log" 2>&1 &&
-      dpkg-source --no-check -x kubernetes_*.dsc "$work/src/unpacked" >>"$work/apt.log" 2>&1)
-    mkdir -p "$work/src/k8s.io"
-    mv "$work/src/unpacked" "$source_dir"
-  fi
-  # The build wants to stand inside a GOPATH: $GOPATH/src/k8s.io/kubernetes.
-  export GOPATH=$work GOROOT=$work/go/usr/lib/go-1.15 GO111MODULE=off GOFLAGS= GOCACHE=$work/gocache
+  (cd "$work/src" && apt-get "${apt_own[@]}" source --download-only kubernetes >>"$work/apt.log" 2>&1 &&
+    dpkg-source --no-check -x kubernetes_*.dsc "$work/src/unpacked" >>"$work/apt.log" 2>&1)
+  mkdir -p "$work/src/k8s.io"
+  mv "$work/src/unpacked" "$source_dir"
+  # The build wants to stand inside a GOPATH: $GOPATH/src/k8s.io/kubernetes. GOENV=off: the machine's own Go may
+  # have a configuration file with flags that 1.15 does not know, and an empty GOFLAGS does not overrule the file.
+  export GOPATH=$work GOROOT=$work/go/usr/lib/go-1.15 GO111MODULE=off GOFLAGS= GOENV=off GOCACHE=$work/gocache
   export PATH=$GOROOT/bin:$PATH KUBE_GIT_VERSION=v1.20.2 KUBE_GIT_COMMIT=debian KUBE_GIT_TREE_STATE=archive
   for component in "${missing[@]}"; do
     say "compiling $component (about 5 minutes on 2 cores)"
