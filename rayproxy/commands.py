@@ -15,7 +15,7 @@ from pydantic_settings import SettingsConfigDict
 
 from rayproxy import app, parts, status
 from rayproxy.check import run_checks
-from rayproxy.model import Pending, Rejection, Snapshot
+from rayproxy.model import Route, Snapshot
 from rayproxy.rayservice import decide
 from rayproxy.render import File, render
 from rayproxy.serve.command import Serve, Unserve
@@ -75,7 +75,7 @@ class Render(Settings):
             print(f"skipped: {problem}", file=sys.stderr)
         decisions = decide(snapshot, parts.make_policy(self))
         for decision in decisions:
-            if isinstance(decision, Pending | Rejection):
+            if not isinstance(decision, Route):
                 print(f"{type(decision).__name__.lower()}: {decision.key}: {decision.message}", file=sys.stderr)
         return render(decisions, template, parts.nginx_settings(self))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from rayproxy.api import ApiError, ApiServer
 from rayproxy.rayservice import DNS_1123_LABEL
-from rayproxy.status import ACCEPTED, PENDING, Status
+from rayproxy.status import ACCEPTED, PENDING, REFUSED, SUSPENDED, Status
 
 CONFLICT = 409
 QUEUE = 10_000
@@ -68,6 +68,10 @@ def about(status: Status, *, too_long: bool = False) -> Event | None:
         kind, reason, message = "Warning", "RoutePending", f"pending for too long: {status.message}"
     elif status.state == PENDING:
         return None
+    elif status.state == SUSPENDED:  # somebody wished it so
+        kind, reason, message = "Normal", "RouteSuspended", status.message
+    elif status.state == REFUSED:
+        kind, reason, message = "Warning", "RouteRefused", f"KubeRay refuses it: {status.reason}: {status.message}"
     else:
         kind, reason, message = "Warning", "RouteRejected", f"{status.reason}: {status.message}"
     return Event(status.namespace, status.name, status.uid, kind, reason, message)

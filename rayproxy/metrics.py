@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from rayproxy import VERSION
-from rayproxy.status import ACCEPTED, PENDING, REJECTED
+from rayproxy.status import STATES
 
 _SECONDS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
 
@@ -66,5 +66,5 @@ class Metrics:
     def count(self, states: Iterable[str]) -> None:
         """Set the number of routes in each state."""
         tally = Tally(states)
-        for state in (ACCEPTED, PENDING, REJECTED):
+        for state in STATES:
             self.routes.labels(state).set(tally[state])

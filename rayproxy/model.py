@@ -43,8 +43,12 @@ class RayService:
     created: str  # RFC 3339, or "" where the source has none
     terminating: bool
     serve_service: str  # spec.serveService.metadata.name, or ""
-    incremental: bool  # spec.upgradeStrategy.type is NewClusterWithIncrementalUpgrade
     active_cluster: str  # status.activeServiceStatus.rayClusterName, or ""
+    upgrade: str = ""  # spec.upgradeStrategy.type as it was found, cut to 80 characters
+    suspended: bool = False  # spec.suspend is true
+    halted: bool = False  # KubeRay says that it suspends it, or has
+    taken_up: bool = False  # KubeRay has named a cluster of it in its status: whatever it refuses has none
+    refusal: tuple[str, str] | None = None  # reason and words, where KubeRay's condition says that it goes no further
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,25 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspended:
+    """Say that somebody suspended a RayService, and that it has no Service until it is resumed."""
+
+    key: Key
+    uid: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Say that KubeRay does not go on with a RayService, so that no Service will come."""
+
+    key: Key
+    uid: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rejection:
     """Say that a RayService is not routed: `reason` in CamelCase for machines, `message` for people."""
 
@@ -115,4 +138,4 @@ class Rejection:
     message: str
 
 
-Decision = Route | Pending | Rejection
+Decision = Route | Pending | Suspended | Refused | Rejection

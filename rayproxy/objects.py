@@ -11,9 +11,10 @@ from typing import Any
 
 from rayproxy.model import Key, Owner, Port, RayService, Service
 
-INCREMENTAL = "NewClusterWithIncrementalUpgrade"
 SERVE_LABEL = "ray.io/serve"
+FINAL = ("ValidationFailed", "InitializingTimeout")  # reasons of Ready=False after which KubeRay waits for a person
 MAX_INT = 2**63
+MAX_WORDS = 400  # characters of another's message that are kept: an Event and a line of `routes` hold no more
 
 
 class UnreadableError(ValueError):
@@ -28,9 +29,39 @@ def read_rayservice(obj: object) -> RayService:
         created=_text(obj, "metadata", "creationTimestamp"),
         terminating=bool(_dig(obj, "metadata", "deletionTimestamp")),
         serve_service=_text(obj, "spec", "serveService", "metadata", "name"),
-        incremental=_text(obj, "spec", "upgradeStrategy", "type") == INCREMENTAL,
         active_cluster=_text(obj, "status", "activeServiceStatus", "rayClusterName"),
+        upgrade=_text(obj, "spec", "upgradeStrategy", "type")[:80],
+        suspended=_dig(obj, "spec", "suspend") is True,
+        halted=any(_condition(obj, kind).get("status") == "True" for kind in ("Suspending", "Suspended")),
+        taken_up=_taken_up(obj),
+        refusal=_refusal(obj),
     )
+
+
+def _taken_up(obj: object) -> bool:
+    statuses = ("activeServiceStatus", "pendingServiceStatus")
+    return any(_text(obj, "status", each, "rayClusterName") for each in statuses)
+
+
+def _refusal(obj: object) -> tuple[str, str] | None:
+    """Return reason and words where KubeRay (1.5 and newer) does not go on.
+
+    A RayService that was refused and mended keeps the condition ValidationFailed until its first endpoint is ready.
+    Then KubeRay has seen the newest generation, which it does not note while it refuses, and has made a cluster.
+    """
+    ready = _condition(obj, "Ready")
+    reason = _text(ready, "reason")
+    seen = _dig(obj, "status", "observedGeneration") == _dig(obj, "metadata", "generation")
+    mended = reason == "ValidationFailed" and seen and _taken_up(obj)
+    if ready.get("status") != "False" or reason not in FINAL or mended:
+        return None
+    return reason, _text(ready, "message")[:MAX_WORDS]
+
+
+def _condition(obj: object, kind: str) -> dict[str, object]:
+    conditions = _dig(obj, "status", "conditions")
+    found = (each for each in (conditions if isinstance(conditions, list) else ()) if _dig(each, "type") == kind)
+    return next(found, {})
 
 
 def read_service(obj: object) -> Service:

@@ -21,10 +21,12 @@ from rayproxy.model import (
     Pending,
     Port,
     RayService,
+    Refused,
     Rejection,
     Route,
     Service,
     Snapshot,
+    Suspended,
 )
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -32,9 +34,16 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # RFC 1035 label as Kubernetes checks it. KubeRay checks it in its operator only, so the API may hold others.
 DNS_1035_LABEL = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
+# RFC 1123 subdomain: what Kubernetes takes as the name of a RayService; 253 characters at most.
+DNS_1123_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 # RFC 1123 label: what a namespace may be.
 DNS_1123_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 MAX_PORT = 65535
+INCREMENTAL = "NewClusterWithIncrementalUpgrade"
+UPGRADES = ("", "NewCluster", "None", INCREMENTAL)
+MAX_NAME = (
+    47  # characters; KubeRay 1.4 and newer refuse more, since a cluster's Service has the name and 16 of its own
+)
 MAX_MESSAGE = 800  # characters; values out of objects stand in messages, and the API holds names of a megabyte
 
 
@@ -80,9 +89,41 @@ def _decide(rs: RayService, services: _Services, policy: Policy, owner_of_name: 
             )
         return Route(rs.key, rs.uid, _backend(_serve_service(rs, services, policy), policy.allowed))
     except _NotYet as not_yet:
-        return Pending(rs.key, rs.uid, str(not_yet)[:MAX_MESSAGE])
+        return _without_service(rs, str(not_yet))
     except _Refused as refused:
         return Rejection(rs.key, rs.uid, refused.reason, str(refused)[:MAX_MESSAGE])
+
+
+def _without_service(rs: RayService, waits: str) -> Decision:
+    """Say why there is no Service yet, or why none will come; `waits` is what is missing."""
+    if rs.suspended:
+        confirmed = "" if rs.halted else "; KubeRay (1.7 or newer) has not confirmed it"
+        message = f"spec.suspend is true{confirmed}: set it to false, and KubeRay makes its clusters and Service anew"
+        return Suspended(rs.key, rs.uid, message)
+    if refusal := rs.refusal or _refused_before_kuberay_says_so(rs):
+        reason, words = refusal
+        return Refused(rs.key, rs.uid, reason, words[:MAX_MESSAGE])
+    return Pending(rs.key, rs.uid, waits[:MAX_MESSAGE])
+
+
+def _refused_before_kuberay_says_so(rs: RayService) -> tuple[str, str] | None:
+    """Return reason and words where KubeRay refuses `rs` for what is known here.
+
+    KubeRay 1.4 and 1.5 say so in an Event alone, newer ones in a condition a moment later. Older ones take more, and
+    show it by a cluster in the status.
+    """
+    if rs.taken_up:
+        return None
+    if len(rs.key.name) > MAX_NAME:
+        return "NameTooLong", (
+            f"the name has {len(rs.key.name)} characters and KubeRay 1.4 and newer take {MAX_NAME}: "
+            "make the RayService anew with a shorter one"
+        )
+    if rs.upgrade not in UPGRADES:
+        return "InvalidUpgradeStrategy", (
+            f"spec.upgradeStrategy.type is {rs.upgrade!r} and KubeRay takes {', '.join(UPGRADES[1:])}: set one of them"
+        )
+    return None
 
 
 def _check_names(key: Key) -> None:
@@ -141,7 +182,7 @@ def _names(rs: RayService) -> Iterator[str]:
     stable = [rs.serve_service] if rs.serve_service else []
     stable.append(f"{rs.key.name}-serve-svc")
     per_cluster = [f"{rs.active_cluster}-serve-svc"] if rs.active_cluster else []
-    yield from (per_cluster + stable if rs.incremental else stable + per_cluster)
+    yield from (per_cluster + stable if rs.upgrade == INCREMENTAL else stable + per_cluster)
 
 
 def _belongs(service: Service, rs: RayService, policy: Policy) -> bool:

@@ -7,10 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from rayproxy.model import Backend, Decision, Key, Pending, Rejection, Route
-from rayproxy.rayservice import DNS_1035_LABEL
+from rayproxy.model import Backend, Decision, Key, Pending, Refused, Rejection, Route, Suspended
+from rayproxy.rayservice import DNS_1123_SUBDOMAIN
 from rayproxy.templates import LocationTemplate, own
 
+UNROUTED: Mapping[type, str] = {
+    Pending: "pending", Suspended: "suspended", Refused: "refused", Rejection: "rejected",
+}  # fmt: skip
+MAX_NAME = 253  # characters: what Kubernetes takes; others are in manifests only, and no path names them
 SAMPLE = Route(Key("default", "template-check"), "", Backend("192.0.2.1", 8000))
 
 
@@ -52,7 +56,7 @@ def render(decisions: Iterable[Decision], template: LocationTemplate, settings: 
 
 
 def render_base(states: Mapping[str, str], settings: NginxSettings) -> dict[str, File]:
-    """Return the files that are there even with no route at all; `states` is {name: pending | rejected}."""
+    """Return the files that are there even with no route at all; `states` is what `unrouted` returns."""
     names = sorted(states.items())
     map_size = 2048 if len(names) <= 512 else 65536  # noqa: PLR2004 - large only where it is needed
     nginx_conf = own("nginx.conf.j2")(**vars(settings), map_size=map_size)
@@ -75,19 +79,17 @@ def render_route(route: Route, template: LocationTemplate) -> File:
 
 
 def unrouted(decisions: Iterable[Decision]) -> dict[str, str]:
-    """Return {name: pending | rejected} of the names that have no route; a route of the same name wins."""
-    decisions = list(decisions)
-    states: dict[str, str] = {}
-    for decision in decisions:
-        if isinstance(decision, Rejection) and DNS_1035_LABEL.fullmatch(decision.key.name):
-            states[decision.key.name] = "rejected"
-    for decision in decisions:
-        if isinstance(decision, Pending):
-            states[decision.key.name] = "pending"
-    for decision in decisions:
-        if isinstance(decision, Route):
-            states.pop(decision.key.name, None)
-    return states
+    """Return {name: pending | suspended | refused | rejected} of the names that have no route.
+
+    Of two RayServices of one name one is rejected for it, so whatever the other is wins.
+    """
+    decisions = sorted(decisions, key=lambda decision: not isinstance(decision, Rejection))
+    found = {decision.key.name: type(decision) for decision in decisions}
+    return {
+        name: UNROUTED[kind]
+        for name, kind in found.items()
+        if kind in UNROUTED and len(name) <= MAX_NAME and DNS_1123_SUBDOMAIN.fullmatch(name)
+    }
 
 
 def revision_conf(revision: str, run_dir: str) -> str:

@@ -124,7 +124,7 @@ class Reporter:
     def _announce(self, entry: Status) -> None:
         if event := about(entry):
             self._record(event)
-        write = self._log.warning if entry.state == status.REJECTED else self._log.info
+        write = self._log.warning if entry.state in (status.REJECTED, status.REFUSED) else self._log.info
         detail = (
             {"backend": entry.backend}
             if entry.state == ACCEPTED

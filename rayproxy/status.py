@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rayproxy.model import Decision, Key, Pending, Rejection, Route
+from rayproxy.model import Decision, Key, Pending, Refused, Rejection, Route, Suspended
 
-ACCEPTED, PENDING, REJECTED = "accepted", "pending", "rejected"
+ACCEPTED, PENDING, SUSPENDED, REFUSED, REJECTED = STATES = "accepted", "pending", "suspended", "refused", "rejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,10 @@ def _status(decision: Decision, since: str) -> Status:
             return Status(key.namespace, key.name, decision.uid, ACCEPTED, str(backend), "Accepted", "", since)
         case Pending(message=message):
             return Status(key.namespace, key.name, decision.uid, PENDING, "", "ServiceNotReady", message, since)
+        case Suspended(message=message):
+            return Status(key.namespace, key.name, decision.uid, SUSPENDED, "", "Suspended", message, since)
+        case Refused(reason=reason, message=message):
+            return Status(key.namespace, key.name, decision.uid, REFUSED, "", reason, message, since)
         case Rejection(reason=reason, message=message):
             return Status(key.namespace, key.name, decision.uid, REJECTED, "", reason, message, since)
 

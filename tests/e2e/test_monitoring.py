@@ -13,6 +13,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from rayproxy.metrics import Metrics
+from rayproxy.status import STATES
 from tests.support import deploy
 
 MONITORING = deploy.ROOT / "deploy/monitoring"
@@ -60,6 +61,11 @@ def test_every_metric_is_on_the_dashboard(exposed: set[str]):
     shown = set(NAME.findall(json.dumps(dashboard())))
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exposed}
     assert {name for name in families if not any(each.startswith(name) for each in shown)} == set()
+
+
+def test_every_state_of_a_rayservice_is_on_the_dashboard():
+    shown = set(re.findall(r'state=\\"([a-z]+)\\"', json.dumps(dashboard())))
+    assert set(STATES) <= shown
 
 
 def test_the_panels_do_not_overlap():
@@ -116,6 +122,8 @@ CALM = {
     f'rayproxy_source_last_contact_timestamp_seconds{{{POD},resource="services"}}': "0+60x60",
     f'rayproxy_watch_failures_total{{{POD},resource="services",reason="forbidden"}}': "1x60",
     f'rayproxy_routes{{{POD},state="rejected"}}': "0x60",
+    f'rayproxy_routes{{{POD},state="suspended"}}': "3x60",  # wished so
+    f'rayproxy_routes{{{POD},state="refused"}}': "3x60",  # KubeRay's to tell
     f'rayproxy_routes{{{POD},state="accepted"}}': "5x60",
     'rayproxy_routes{namespace="rayproxy",pod="b",state="accepted"}': "5x60",
     f"rayproxy_pending_longest_seconds{{{POD}}}": "60x60",

@@ -149,6 +149,34 @@ def test_states_of_a_rayservice_are_told_apart(daemon: Daemon, manifests: Manife
     assert daemon.get("/apis/rayservice/slow").error_type == "rayservice_pending"
 
 
+def test_what_waiting_does_not_mend_is_told_without_a_time_to_try_again(daemon: Daemon, manifests: Manifests):
+    long = "a" + "b" * 47
+    manifests.write("suspended", rayservice("asleep", spec={"suspend": True}))
+    manifests.write("refused", rayservice(long))
+    daemon.start()
+    for name, error_type in (("asleep", "rayservice_suspended"), (long, "rayservice_refused")):
+        answer = daemon.route(name, "inference", method="POST", body=b"x")
+        assert_own_error(answer, 503, error_type)
+        assert "retry-after" not in answer.headers
+        assert daemon.get(f"/apis/rayservice/{name}").error_type == error_type
+    assert daemon.metric('rayproxy_routes{state="suspended"}') == 1
+    assert daemon.metric('rayproxy_routes{state="refused"}') == 1
+    assert daemon.metric("rayproxy_pending_longest_seconds") == 0
+
+
+def test_a_rejected_name_is_told_as_such_whatever_kubernetes_takes_as_a_name(daemon: Daemon, manifests: Manifests):
+    names = ("9chat", "chat.v2", "1.2.3", "a" * 64, "a" * 253)
+    manifests.write("odd", *(rayservice(name) for name in names), rayservice("Chat"))
+    manifests.routed("chat")
+    daemon.start()
+    for name in names:
+        assert_own_error(daemon.route(name, "x"), 503, "rayservice_rejected")
+        assert_own_error(daemon.get(f"/apis/rayservice/{name}"), 503, "rayservice_rejected")
+    assert daemon.error("Chat") == "rayservice_not_found", "no name in Kubernetes"
+    assert daemon.error("chat.v") == "rayservice_not_found"
+    assert daemon.answers_from("chat", "upstream")
+
+
 def test_a_model_server_that_comes_and_goes_causes_no_reload(daemon: Daemon, manifests: Manifests):
     port = free_port()
     manifests.routed("chat", port=port)
@@ -177,8 +205,9 @@ def test_a_model_server_that_breaks_off_before_its_answer_is_unavailable(daemon:
 @pytest.mark.fault(28)
 def test_a_rayservice_may_be_called_like_a_word_of_nginx(daemon: Daemon, manifests: Manifests):
     names = [*RESERVED, "server", "location", "if", "a" * 63]
+    starting = {"pendingServiceStatus": {"rayClusterName": "x"}}  # as KubeRay 1.3, which takes 63 characters
     for name in names:
-        manifests.write(name, rayservice(name))
+        manifests.write(name, rayservice(name, status=starting))
     daemon.start()
     assert {daemon.error(name) for name in names} == {"rayservice_pending"}
     for name in names:
@@ -199,7 +228,8 @@ def test_names_that_begin_alike_do_not_answer_for_one_another(daemon: Daemon, ma
     daemon.start()
     assert daemon.answers_from("foo", "upstream")
     assert daemon.answers_from("foo-bar", "other")
-    assert daemon.error("foo.bar") == "rayservice_not_found"
+    assert daemon.error("foo.bar") == "rayservice_rejected"
+    assert daemon.error("foo.baz") == "rayservice_not_found"
     assert daemon.routes()["default/foo.bar"]["reason"] == "InvalidName"
     other.close()
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayproxy.events import Event, about
-from rayproxy.status import ACCEPTED, PENDING, REJECTED, Status
+from rayproxy.status import ACCEPTED, PENDING, REFUSED, REJECTED, SUSPENDED, Status
 
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 STATUS = Status("ns", "chat", "uid", ACCEPTED, "10.0.0.1:8000", "Accepted", "", "2026-01-01T00:00:00Z")
@@ -31,6 +31,19 @@ def test_a_rejection_is_told_with_its_reason():
     event = about(replace(STATUS, state=REJECTED, reason="Headless", message="give it a ClusterIP"))
     assert event
     assert (event.type, event.message) == ("Warning", "Headless: give it a ClusterIP")
+
+
+def test_a_suspension_is_no_warning():
+    event = about(replace(STATUS, state=SUSPENDED, reason="Suspended", message="spec.suspend is true"))
+    assert event
+    assert (event.type, event.reason, event.message) == ("Normal", "RouteSuspended", "spec.suspend is true")
+
+
+def test_what_kuberay_refuses_is_a_warning_with_its_words():
+    event = about(replace(STATUS, state=REFUSED, reason="ValidationFailed", message="name too long"))
+    assert event
+    assert (event.type, event.reason) == ("Warning", "RouteRefused")
+    assert event.message == "KubeRay refuses it: ValidationFailed: name too long"
 
 
 def test_pending_is_told_only_when_it_lasts():

@@ -18,7 +18,8 @@ from tests.support.manifests import rayservice, service
 
 SETTINGS = NginxSettings("127.0.0.1:8080", "/s/run", "", 2, 4096, 2100, 2000, "16m", access_log=False)
 TEMPLATES = {name: load_location(name) for name in ("prefix", "documented")}
-NAME, STATE_LINE = r"[a-z]([-a-z0-9]*[a-z0-9])?", r"    /[a-z]([-a-z0-9]*[a-z0-9])? (pending|rejected);"
+NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
+STATE_LINE = r"    /[a-z0-9]([-.a-z0-9]*[a-z0-9])? (pending|suspended|refused|rejected);"
 
 INJECTIONS = [
     "a; } location /x { alias /etc/; }", "a\n}\nlocation / { return 200; }", "$host", "a$b", '"a', "'", "\\", "#",

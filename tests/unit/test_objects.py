@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from rayproxy.model import Key, Owner, Port
-from rayproxy.objects import UnreadableError, labels_of, read_key, read_rayservice, read_service
+from rayproxy.objects import MAX_WORDS, UnreadableError, labels_of, read_key, read_rayservice, read_service
 from tests.support.manifests import OLD, rayservice, reference, service
 
 
@@ -20,7 +20,9 @@ def test_a_rayservice_is_read_to_the_fields_that_decide():
     )
     read = read_rayservice(obj)
     assert (read.key, read.uid, read.created) == (Key("default", "chat"), "uid-default-chat", OLD)
-    assert (read.serve_service, read.incremental, read.active_cluster) == ("given", True, "chat-raycluster-x")
+    assert (read.serve_service, read.upgrade) == ("given", "NewClusterWithIncrementalUpgrade")
+    assert (read.active_cluster, read.taken_up) == ("chat-raycluster-x", True)
+    assert (read.suspended, read.halted, read.refusal) == (False, False, None)
     assert not read.terminating
 
 
@@ -95,3 +97,52 @@ def test_an_unquoted_timestamp_of_yaml_orders_like_a_quoted_one():
 def test_labels_that_are_no_strings_are_left_out():
     assert labels_of({"metadata": {"labels": {"app": "x", "n": 1, 2: "y"}}}) == {"app": "x"}
     assert labels_of({"metadata": {"labels": ["app"]}}) == {}
+
+
+def ready(reason: str, status: str = "False", **more) -> dict:
+    condition = {"type": "Ready", "status": status, "reason": reason, "message": "words"}
+    return {"conditions": [{"type": "UpgradeInProgress", "status": "False"}, condition], **more}
+
+
+CLUSTER = {"rayClusterName": "chat-x"}
+
+
+@pytest.mark.parametrize(
+    ("status", "refusal"),
+    [
+        # KubeRay 1.6 and 1.7 refuse before they note anything else
+        (ready("ValidationFailed"), ("ValidationFailed", "words")),
+        # they refuse an edit: the generation that they last took stays noted
+        (ready("ValidationFailed", observedGeneration=2, activeServiceStatus=CLUSTER), ("ValidationFailed", "words")),
+        # mended: the condition stays until an endpoint is ready, but the newest generation is noted and has a cluster
+        (ready("ValidationFailed", observedGeneration=3, pendingServiceStatus=CLUSTER), None),
+        (ready("InitializingTimeout", observedGeneration=3, pendingServiceStatus=CLUSTER),
+         ("InitializingTimeout", "words")),
+        (ready("Initializing", observedGeneration=3), None),
+        (ready("ZeroServeEndpoints", observedGeneration=3), None),
+        (ready("ValidationFailed", status="True"), None),
+        ({}, None), ({"conditions": {}}, None), ({"conditions": [7, None, {"type": 8}]}, None),
+    ],
+)  # fmt: skip
+def test_a_condition_of_kuberay_that_ends_its_work_is_a_refusal_until_the_object_is_mended(status, refusal):
+    assert read_rayservice(rayservice(generation=3, status=status)).refusal == refusal
+
+
+def test_of_kuberays_words_as_much_is_kept_as_a_person_reads():
+    status = ready("ValidationFailed")
+    status["conditions"][1]["message"] = "x" * 1_000_000
+    refusal = read_rayservice(rayservice(status=status)).refusal
+    assert refusal
+    assert len(refusal[1]) == MAX_WORDS
+
+
+@pytest.mark.parametrize(("value", "suspended"), [(True, True), (False, False), ("true", False), (1, False)])
+def test_a_rayservice_is_suspended_where_its_spec_says_true(value, suspended):
+    assert read_rayservice(rayservice(spec={"suspend": value})).suspended is suspended
+
+
+@pytest.mark.parametrize("kind", ["Suspending", "Suspended"])
+def test_that_kuberay_suspends_is_read_from_its_conditions(kind):
+    for status in ("True", "False"):
+        conditions = {"conditions": [{"type": kind, "status": status}]}
+        assert read_rayservice(rayservice(status=conditions)).halted is (status == "True")

@@ -1,8 +1,10 @@
 """What becomes of every RayService: the table of decisions."""
 
+from typing import Any
+
 import pytest
 
-from rayproxy.model import Decision, Pending, Rejection, Snapshot
+from rayproxy.model import Decision, Pending, Refused, Rejection, Snapshot, Suspended
 from rayproxy.objects import read_rayservice, read_service
 from rayproxy.rayservice import Policy, decide
 from rayproxy.settings import Settings
@@ -109,6 +111,78 @@ def test_the_service_that_a_deleted_rayservice_of_the_same_name_left_behind_is_w
     assert isinstance(pending, Pending)
     assert "still belongs to the deleted RayService of this name" in pending.message
     assert route_of(only(recreated, service(recreated))).uid == "uid-2"
+
+
+def test_a_suspended_rayservice_is_told_as_such_and_how_to_resume_it():
+    asked = rayservice(spec={"suspend": True})
+    done = rayservice(spec={"suspend": True}, status={"conditions": [{"type": "Suspended", "status": "True"}]})
+    for obj, words in (
+        (done, "spec.suspend is true: set it to false"),
+        (asked, "KubeRay (1.7 or newer) has not confir"),
+    ):
+        decision = only(obj)
+        assert isinstance(decision, Suspended)
+        assert words in decision.message
+
+
+def test_a_suspended_rayservice_keeps_its_route_as_long_as_its_service_is_there():
+    """KubeRay 1.7 deletes clusters and Services in one turn; an older operator ignores the field and keeps them."""
+    asleep = rayservice(spec={"suspend": True})
+    assert route_of(only(asleep, service(asleep)))
+    going = service(asleep)
+    going["metadata"]["deletionTimestamp"] = YOUNG
+    assert isinstance(only(asleep, going), Suspended)
+
+
+def test_a_rayservice_that_was_resumed_before_it_was_suspended_whole_is_pending():
+    resumed = rayservice(spec={"suspend": False}, status={"conditions": [{"type": "Suspending", "status": "True"}]})
+    assert isinstance(only(resumed), Pending)
+
+
+def refused_by_kuberay(reason: str, **more: Any) -> dict:
+    condition = {"type": "Ready", "status": "False", "reason": reason, "message": "the field x is wrong"}
+    return rayservice(status={"conditions": [condition], **more})
+
+
+@pytest.mark.parametrize("reason", ["ValidationFailed", "InitializingTimeout"])
+def test_what_kuberay_refuses_is_told_in_its_words(reason):
+    decision = only(refused_by_kuberay(reason))
+    assert isinstance(decision, Refused)
+    assert (decision.reason, decision.message) == (reason, "the field x is wrong")
+
+
+def test_an_edit_that_kuberay_refuses_takes_no_route_away():
+    obj = refused_by_kuberay("ValidationFailed", activeServiceStatus={"rayClusterName": "chat-1"})
+    assert route_of(only(obj, service(obj)))
+
+
+TAKEN_UP = {"pendingServiceStatus": {"rayClusterName": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("obj", "reason", "words"),
+    [
+        (rayservice("a" * 48), "NameTooLong", "has 48 characters and KubeRay 1.4 and newer take 47"),
+        (rayservice(spec={"upgradeStrategy": {"type": "newCluster"}}), "InvalidUpgradeStrategy",
+         "is 'newCluster' and KubeRay takes NewCluster, None, NewClusterWithIncrementalUpgrade"),
+    ],
+)  # fmt: skip
+def test_what_older_versions_of_kuberay_refuse_in_an_event_alone_is_known_by_its_rule(obj, reason, words):
+    decision = only(obj)
+    assert isinstance(decision, Refused)
+    assert decision.reason == reason
+    assert words in decision.message
+    assert isinstance(only(obj | {"status": TAKEN_UP}), Pending), "KubeRay 1.3 and older take it"
+    assert route_of(only(obj, service(obj)))
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [rayservice("a" * 47), rayservice(spec={"upgradeStrategy": {"type": "None"}}),
+     rayservice(spec={"upgradeStrategy": {}})],
+)  # fmt: skip
+def test_what_kuberay_takes_is_pending(obj):
+    assert isinstance(only(obj), Pending)
 
 
 FOREIGN = service(rayservice("other"), "chat-serve-svc")

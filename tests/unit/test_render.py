@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from rayproxy.model import Backend, Pending, Rejection, Route
+from rayproxy.model import Backend, Pending, Refused, Rejection, Route, Suspended
 from rayproxy.render import NginxSettings, render, render_route, revision_conf, unrouted
 from rayproxy.templates import check_location, load_location
 from tests.support.manifests import key
@@ -37,15 +37,28 @@ def test_what_is_only_said_about_a_rayservice_changes_no_byte():
     assert render(first, PREFIX, SETTINGS) == render(other, PREFIX, SETTINGS)
 
 
-def test_a_name_without_a_route_is_pending_or_rejected_and_a_route_of_the_name_wins():
+def test_a_name_without_a_route_has_a_state_and_a_route_of_the_name_wins():
     other = Rejection(key("chat", "other"), "", "NameConflict", "")
     assert unrouted([ROUTE, PENDING, REJECTED, other]) == {"slow": "pending", "bad": "rejected"}
-    assert unrouted([Pending(key("chat"), "", ""), other]) == {"chat": "pending"}
+    assert unrouted([other, ROUTE]) == unrouted([ROUTE, other]) == {}
+    for winner, state in (
+        (Pending(key("chat"), "", ""), "pending"),
+        (Suspended(key("chat"), "", ""), "suspended"),
+        (Refused(key("chat"), "", "NameTooLong", ""), "refused"),
+    ):
+        assert unrouted([winner, other]) == unrouted([other, winner]) == {"chat": state}
+
+
+def test_every_name_that_kubernetes_takes_is_told_as_rejected():
+    names = ["9chat", "chat.v2", "1.2", "a" * 63, "a" * 253, ".".join(["a" * 63] * 3) + ".b"]
+    assert unrouted(Rejection(key(name), "", "InvalidName", "") for name in names) == dict.fromkeys(names, "rejected")
 
 
 @pytest.mark.fault(28)
 def test_a_rejected_name_that_is_no_name_reaches_no_file():
-    hostile = [Rejection(key(name), "", "InvalidName", "") for name in ("a;b", "a b", "A", "../a", "$host", "a\n")]
+    hostile = [Rejection(key(name), "", "InvalidName", "") for name in (
+        "a;b", "a b", "A", "../a", "$host", "a\n", "..", ".a", "a..b", "a.", "~a", "a" * 254,
+    )]  # fmt: skip
     assert unrouted(hostile) == {}
     assert render(hostile, PREFIX, SETTINGS) == render([], PREFIX, SETTINGS)
 
