@@ -32,6 +32,7 @@ class Port:
     name: str
     port: object
     protocol: str
+    app_protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,8 @@ def _instant(value: dt.datetime) -> str:
 
 
 def _port(port: object) -> Port:
-    return Port(_text(port, "name"), _hashable(_dig(port, "port")), _text(port, "protocol") or "TCP")
+    number, protocol = _hashable(_dig(port, "port")), _text(port, "protocol") or "TCP"
+    return Port(_text(port, "name"), number, protocol, _text(port, "appProtocol"))
 
 
 def _hashable(value: object) -> object:

@@ -19,7 +19,6 @@ from rayproxy.model import (
     Decision,
     Key,
     Pending,
-    Port,
     RayService,
     Refused,
     Rejection,
@@ -28,6 +27,7 @@ from rayproxy.model import (
     Snapshot,
     Suspended,
 )
+from rayproxy.ports import PortError, serve_port
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -38,7 +38,6 @@ DNS_1035_LABEL = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 DNS_1123_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 # RFC 1123 label: what a namespace may be.
 DNS_1123_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
-MAX_PORT = 65535
 INCREMENTAL = "NewClusterWithIncrementalUpgrade"
 UPGRADES = ("", "NewCluster", "None", INCREMENTAL)
 MAX_NAME = (
@@ -256,19 +255,7 @@ def _address(service: Service) -> Address:
 
 
 def _port(service: Service) -> int:
-    ports = [port for port in service.ports if port.protocol == "TCP"]
-    named = [port for port in ports if port.name == "serve"]
-    candidates = named or (ports if len(ports) == 1 else [])
-    if not candidates or not _usable(candidates[0]):
-        found = ", ".join(f"{port.name or 'unnamed'}={port.port!r}"[:40] for port in service.ports[:5]) or "none"
-        raise _Refused(
-            "NoServePort",
-            f"the Service {service.key} has no usable port: name one TCP port 'serve' (found: {found})",
-        )
-    port = candidates[0].port
-    assert isinstance(port, int)
-    return port
-
-
-def _usable(port: Port) -> bool:
-    return isinstance(port.port, int) and not isinstance(port.port, bool) and 1 <= port.port <= MAX_PORT
+    try:
+        return serve_port(service.ports)
+    except PortError as error:
+        raise _Refused(error.reason, f"the Service {service.key} {error}") from None
