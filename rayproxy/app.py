@@ -21,13 +21,14 @@ from prometheus_client import CollectorRegistry
 from rayproxy import log, parts
 from rayproxy.cluster import ClusterSource
 from rayproxy.events import Event, Recorder
+from rayproxy.listen import kernel_has_ipv6, parse_listen
 from rayproxy.loop import Loop, Signals
 from rayproxy.metrics import Metrics
 from rayproxy.nginx import ManagedNginx
 from rayproxy.reconciler import Reconciler, Rules
 from rayproxy.report import Reporter, event_failed
 from rayproxy.server import application, serve
-from rayproxy.settings import IN_CLUSTER, Settings, split_address
+from rayproxy.settings import IN_CLUSTER, Settings
 from rayproxy.template_choice import TemplateChoice
 from rayproxy.templates import BUILT_IN
 from rayproxy.watching import watch_folders
@@ -77,6 +78,8 @@ class App:
 
     def run(self) -> int:
         """Run until a signal, or until a thread dies; return the exit code."""
+        if not kernel_has_ipv6():
+            structlog.get_logger().info("this kernel has no IPv6: every address means every IPv4 address")
         admin = self._admin()
         threads = [*self.threads, ("admin", admin.serve_forever)]
         threads += self.source.loops if isinstance(self.source, ClusterSource) else []
@@ -115,7 +118,7 @@ class App:
     def _admin(self) -> WSGIServer:
         app = application(self.metrics.registry, self.healthy, self.ready)
         try:
-            return serve(split_address(self.settings.admin_listen), app)
+            return serve(parse_listen(self.settings.admin_listen), app)
         except OSError as error:
             raise StartError(
                 f"cannot listen on {self.settings.admin_listen}: {error.strerror}; "

@@ -20,7 +20,7 @@ Finding = tuple[str, str | None]
 
 def run_checks(settings: Settings) -> Iterator[Finding]:
     """Yield (what was looked at, None or what is wrong)."""
-    yield "settings", None
+    yield f"settings: nginx listens on {_addresses(settings)}", None
     yield f"state folder {settings.state}", _state(settings)
     yield f"nginx binary {settings.nginx_binary} takes the configuration", _nginx(settings)
     yield f"location template {settings.template}", _caught(lambda: _template(settings))
@@ -34,6 +34,10 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         return
     yield "login to the API server", None
     yield from _permissions(server, settings)
+
+
+def _addresses(settings: Settings) -> str:
+    return " and ".join(address.split()[0] for address in parts.nginx_settings(settings).listen)
 
 
 def _state(settings: Settings) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rayproxy.api import ApiServer
 from rayproxy.cluster import ClusterSource
+from rayproxy.listen import kernel_has_ipv6, parse_listen
 from rayproxy.manifests import ManifestSource
 from rayproxy.nginx import ConfigRefusedError, ManagedNginx, Nginx
 from rayproxy.rayservice import Policy
@@ -61,7 +62,7 @@ def nginx_settings(settings: Settings) -> NginxSettings:
     """Pick what nginx.conf is rendered from."""
     run_dir = settings.state / "run"
     return NginxSettings(
-        listen=settings.listen,
+        listen=parse_listen(settings.listen).for_nginx(ipv6=kernel_has_ipv6()),
         run_dir=str(run_dir),
         user=_worker_user(run_dir),
         workers=settings.workers,

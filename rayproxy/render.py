@@ -30,7 +30,7 @@ class File:
 class NginxSettings:
     """Hold what nginx.conf is rendered from; durations in seconds."""
 
-    listen: str
+    listen: tuple[str, ...]
     run_dir: str
     user: str  # "" leaves it to nginx
     workers: int

@@ -6,11 +6,13 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from rayproxy.listen import Listen, kernel_has_ipv6
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -31,9 +33,21 @@ class _Server(ThreadingMixIn, WSGIServer):  # a thread for each: a client that s
             time.sleep(ACCEPT_PAUSE)
             raise
 
+    def server_bind(self) -> None:
+        """Bind without asking DNS for the name of the address, as the base class does: pods may not reach any."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
 
 class _Server6(_Server):
     address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        """Bind; [::] takes the callers of IPv4 as well."""
+        if self.server_address[0] == "::":
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 class _Quiet(WSGIRequestHandler):
@@ -60,10 +74,11 @@ def application(registry: CollectorRegistry, healthy: Check, ready: Check) -> WS
     return route
 
 
-def serve(address: tuple[str, int], app: WSGIApplication) -> WSGIServer:
+def serve(address: Listen, app: WSGIApplication) -> WSGIServer:
     """Bind the server; its serve_forever() is for a thread, its shutdown() ends it. Raises OSError."""
-    kind = _Server6 if ":" in address[0] else _Server
-    return make_server(*address, app, server_class=kind, handler_class=_Quiet)
+    host = address.host or ("::" if kernel_has_ipv6() else "0.0.0.0")  # noqa: S104 - every address was asked for
+    kind = _Server6 if ":" in host else _Server
+    return make_server(host, address.port, app, server_class=kind, handler_class=_Quiet)
 
 
 def _answer(start: StartResponse, status: str, message: str) -> Iterable[bytes]:

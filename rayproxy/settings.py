@@ -15,13 +15,13 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from rayproxy.listen import parse_listen
 from rayproxy.rayservice import DNS_1123_LABEL, Network
 from rayproxy.selector import parse_selector
 
 IN_CLUSTER = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 MAX_SOCKET_PATH = 107  # bytes, sun_path of unix(7)
 
-_LISTEN = re.compile(r"(?:(?P<host>[0-9.]+|\[[0-9a-fA-F:.]+\]):)?(?P<port>[0-9]{1,5})")
 _SIZE = re.compile(r"[0-9]+[kKmMgG]?")
 
 
@@ -75,8 +75,8 @@ class Settings(BaseSettings):
     """who starts nginx: managed (the daemon) or external (another container)"""
     nginx_binary: str = "nginx"
     """the nginx to test configurations with, and to start when managed"""
-    listen: str = "0.0.0.0:8080" if IN_CLUSTER else "127.0.0.1:8080"
-    """nginx's address:port"""
+    listen: str = "8080" if IN_CLUSTER else "127.0.0.1:8080"
+    """nginx's address:port; a port alone, or [::]:port, is every address of IPv4 and IPv6"""
     workers: int = Field(2, ge=1, le=256)
     """nginx worker processes"""
     worker_connections: int = Field(4096, ge=64, le=1_000_000)
@@ -90,8 +90,8 @@ class Settings(BaseSettings):
     access_log: bool = False
     """let nginx log each request to its standard output, as JSON"""
 
-    admin_listen: str = "0.0.0.0:9090" if IN_CLUSTER else "127.0.0.1:9090"
-    """address:port of /metrics, /healthz and /readyz"""
+    admin_listen: str = "9090" if IN_CLUSTER else "127.0.0.1:9090"
+    """address:port of /metrics, /healthz and /readyz; a port alone, or [::]:port, is every address"""
     resync: float = Field(60.0, ge=1)
     """seconds between checks that nginx still serves what it should"""
     pending_warning: float = Field(600.0, ge=1)
@@ -124,11 +124,7 @@ class Settings(BaseSettings):
     @field_validator("listen", "admin_listen")
     @classmethod
     def _is_address(cls, value: str) -> str:
-        found = _LISTEN.fullmatch(value)
-        if not found or not 1 <= int(found["port"]) <= 65535:  # noqa: PLR2004
-            raise ValueError(f"{value!r} is not address:port, such as 127.0.0.1:8080 or [::]:8080")
-        if found["host"]:
-            ipaddress.ip_address(found["host"].strip("[]"))
+        parse_listen(value)
         return value
 
     @field_validator("max_body")
@@ -163,10 +159,3 @@ class Settings(BaseSettings):
     def state(self) -> Path:
         """Return the state folder as an absolute path."""
         return self.state_dir.absolute()
-
-
-def split_address(value: str) -> tuple[str, int]:
-    """Split a checked address:port; a port alone means loopback."""
-    found = _LISTEN.fullmatch(value)
-    assert found
-    return (found["host"] or "127.0.0.1").strip("[]"), int(found["port"])

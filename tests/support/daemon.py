@@ -32,6 +32,8 @@ class Daemon:
     admin_port: int = 0
     process: subprocess.Popen[bytes] | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    host: str = "127.0.0.1"  # where it is asked
+    before: tuple[str, ...] = ()  # the words before its command, such as those of a program that starts it
 
     def __post_init__(self) -> None:
         self.port = self.port or free_port()
@@ -60,7 +62,7 @@ class Daemon:
         """Start it, and wait until /readyz says so."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rayproxy", "run"],
+                [*self.before, sys.executable, "-m", "rayproxy", "run"],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -89,7 +91,8 @@ class Daemon:
     def admin(self, path: str, timeout: float = 5) -> tuple[int, str]:
         """GET from the admin server; status 0 when nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=timeout) as response:
+            host = f"[{self.host}]" if ":" in self.host else self.host
+            with urllib.request.urlopen(f"http://{host}:{self.admin_port}{path}", timeout=timeout) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -107,7 +110,7 @@ class Daemon:
 
     def get(self, target: str, **options) -> Answer:
         """Send a request to nginx."""
-        return request(("127.0.0.1", self.port), target, **options)
+        return request((self.host, self.port), target, **options)
 
     def route(self, name: str, tail: str = "", **options) -> Answer:
         """Send a request below a RayService's prefix."""

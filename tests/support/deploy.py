@@ -40,13 +40,16 @@ def containers(deployment: Manifest) -> dict[str, Manifest]:
 def for_server(manifests: list[Manifest], version: tuple[int, int]) -> list[Manifest]:
     """Return the manifests as an API server of that version can take them.
 
-    policy/v1 came with 1.21, with the same fields that policy/v1beta1 had. A probe's own
-    terminationGracePeriodSeconds came with 1.25. Nothing else of deploy/ is younger than 1.20.
+    policy/v1 came with 1.21, with the same fields that policy/v1beta1 had. A Service's ipFamilyPolicy is dropped
+    before 1.21, and a probe's own terminationGracePeriodSeconds before 1.25. Nothing else of deploy/ is younger than
+    1.20.
     """
     changed: list[Manifest] = json.loads(json.dumps(manifests))
     for manifest in changed:
         if manifest["apiVersion"] == "policy/v1" and version < (1, 21):
             manifest["apiVersion"] = "policy/v1beta1"
+        if manifest["kind"] == "Service" and version < (1, 21):
+            manifest["spec"].pop("ipFamilyPolicy", None)
         if manifest["kind"] == "Deployment" and version < (1, 25):
             for container in containers(manifest).values():
                 container.get("livenessProbe", {}).pop("terminationGracePeriodSeconds", None)

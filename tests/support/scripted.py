@@ -52,6 +52,7 @@ class ScriptedApi:
     watches: deque[Reply] = field(default_factory=deque)
     always: Callable[[Seen], Reply | None] = lambda _: None  # asked before all else
     seen: list[Seen] = field(default_factory=list)
+    host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         self._events: list[tuple[int, str, dict[str, Any]]] = []
@@ -59,7 +60,8 @@ class ScriptedApi:
         self._open: set[socket.socket] = set()
         self._closed = False
         self._context = self.tls and _context(self.tls, self.clients)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self._listener = socket.create_server((self.host, 0), family=family, backlog=64)
         self.port = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()

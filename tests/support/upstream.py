@@ -24,7 +24,8 @@ class Upstream:
     release: threading.Event = field(default_factory=threading.Event)  # lets /stream go on after its first piece
 
     def __post_init__(self) -> None:
-        self._listener = socket.create_server((self.host, self.port), backlog=128)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self._listener = socket.create_server((self.host, self.port), family=family, backlog=128)
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 

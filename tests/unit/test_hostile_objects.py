@@ -16,7 +16,7 @@ from rayproxy.status import statuses, table
 from rayproxy.templates import load_location
 from tests.support.manifests import rayservice, service
 
-SETTINGS = NginxSettings("127.0.0.1:8080", "/s/run", "", 2, 4096, 2100, 2000, "16m", access_log=False)
+SETTINGS = NginxSettings(("127.0.0.1:8080",), "/s/run", "", 2, 4096, 2100, 2000, "16m", access_log=False)
 TEMPLATES = {name: load_location(name) for name in ("prefix", "documented")}
 NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 STATE_LINE = r"    /[a-z0-9]([-.a-z0-9]*[a-z0-9])? (pending|suspended|refused|rejected);"

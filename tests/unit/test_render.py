@@ -10,7 +10,7 @@ from rayproxy.render import NginxSettings, render, render_route, revision_conf, 
 from rayproxy.templates import check_location, load_location
 from tests.support.manifests import key
 
-SETTINGS = NginxSettings("127.0.0.1:8080", "/s/run", "", 2, 4096, 2100, 2000, "16m", access_log=False)
+SETTINGS = NginxSettings(("127.0.0.1:8080",), "/s/run", "", 2, 4096, 2100, 2000, "16m", access_log=False)
 PREFIX = load_location("prefix")
 ROUTE = Route(key(), "u", Backend("[fd00::1]", 8000))
 PENDING, REJECTED = Pending(key("slow"), "u", "m"), Rejection(key("bad"), "u", "R", "m")

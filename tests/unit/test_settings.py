@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from rayproxy import commands
 from rayproxy.__main__ import main
-from rayproxy.settings import Settings, split_address
+from rayproxy.settings import Settings
 
 OTHER = {
     "source": "manifests", "manifests": "/m", "kubeconfig": "/k", "context": "c", "label_selector": "app=x",
@@ -76,7 +76,7 @@ def test_help_names_every_setting(capsys):
 WRONG = [
     ("--source=files", "--source: Input should be 'kubernetes' or 'manifests'"),
     ("--source=manifests", "the manifests source needs a folder: set RAYPROXY_MANIFESTS or --manifests"),
-    ("--listen=8080x", "--listen: '8080x' is not address:port, such as 127.0.0.1:8080 or [::]:8080"),
+    ("--listen=8080x", "--listen: '8080x' is not address:port or a port, such as 127.0.0.1:8080, [::1]:8080 or 8080"),
     ("--listen=host:80", "is not address:port"),
     ("--listen=127.0.0.1:0", "is not address:port"),
     ("--listen=127.0.0.1:65536", "is not address:port"),
@@ -134,14 +134,6 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
 def test_settings_cannot_be_changed_once_made():
     with pytest.raises(ValidationError):
         Settings().listen = "127.0.0.1:1"
-
-
-@pytest.mark.parametrize(
-    ("value", "address"),
-    [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:80", ("::1", 80)), ("80", ("127.0.0.1", 80))],
-)
-def test_an_address_splits(value, address):
-    assert split_address(value) == address
 
 
 def test_the_command_runs_as_a_module():

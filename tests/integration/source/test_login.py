@@ -26,15 +26,15 @@ ALWAYS = 0.0  # s; read the login again for each request
 class Pod:
     """The files that a kubelet keeps in a pod, and an API server that lets their token in."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, host: str = "127.0.0.1") -> None:
         self.folder, self.token, self.ca = folder, folder / "token", folder / "ca.crt"
-        first = certificate(folder, "first")
-        self.api = ScriptedApi(tls=first)
+        first = certificate(folder, "first", f"IP:{host}")
+        self.api = ScriptedApi(tls=first, host=host)
         self.valid = {"one"}
         self.api.always = self._let_in
         self.token.write_text("one")
         self.ca.write_text(Path(first[0]).read_text())
-        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(self.api.port))
         monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(self.token))
         monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(self.ca))
@@ -70,6 +70,15 @@ def kubeconfig(path: Path, server: str, cluster: dict[str, str] | None = None, *
     }
     path.write_text(yaml.safe_dump(config))
     return partial(from_kubeconfig, str(path), None)
+
+
+def test_an_api_server_of_ipv6_is_reached_and_its_certificate_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pod = Pod(tmp_path, monkeypatch, "::1")
+    try:
+        pod.client().get(PATH)
+        assert pod.tokens == ["one"]
+    finally:
+        pod.api.close()
 
 
 def test_the_token_is_sent_without_the_newline_at_its_end(pod: Pod):
