@@ -1,31 +1,150 @@
-"""Match labels against a label selector, as the API server does, for manifests that have no API server."""
+"""Match labels against a label selector, as the API server does, for manifests that have no API server.
+
+The language is that of apimachinery's labels.Parse: `a=b`, `a==b`, `a!=b`, `a in (b,c)`, `a notin (b,c)`, `a`, `!a`,
+`a>1`, `a<1`, joined by commas; `in` and `notin` are words like others where no operator can stand.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
 
-_KEY = r"(?:[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?"
-_VALUE = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
-_TERMS = (
-    (re.compile(rf"({_KEY})\s*==?\s*({_VALUE})"), lambda labels, key, value: labels.get(key) == value),
-    (re.compile(rf"({_KEY})\s*!=\s*({_VALUE})"), lambda labels, key, value: labels.get(key) != value),
-    (re.compile(rf"!\s*({_KEY})()"), lambda labels, key, _: key not in labels),
-    (re.compile(rf"({_KEY})()"), lambda labels, key, _: key in labels),
-)
+from rayproxy.rayservice import DNS_1123_SUBDOMAIN
 
 Matcher = Callable[[Mapping[str, str]], bool]
 
+MAX_WORD, MAX_PREFIX = 63, 253  # characters
+MAX_NUMBER = 2**63
+_TOKEN = re.compile(r"==|!=|[=!<>(),]|[^ \t\r\n=!<>(),]+")
+_NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_NUMBER = re.compile(r"[+-]?[0-9]+")
+_END = "the end"  # holds a space, as no word does
+_SYMBOLS = frozenset({"==", "!=", "=", "!", "<", ">", "(", ")", ",", _END})
+_EXAMPLES = "write it like app=prediction, app in (a, b), app!=test, app or !app"
+
 
 def parse_selector(text: str) -> Matcher:
-    """Return a function from labels to bool; raise ValueError on what is no equality-based selector."""
-    terms = [_term(part.strip()) for part in text.split(",") if part.strip()]
+    """Return a function from labels to bool; raise ValueError on what the API server would not take."""
+    tokens = _Tokens(text)
+    terms: list[Matcher] = []
+    try:
+        if tokens.next != _END:
+            terms.append(_requirement(tokens))
+        while tokens.next != _END:
+            tokens.take(",")
+            terms.append(_requirement(tokens))
+    except _SyntaxError as error:
+        raise ValueError(f"{text!r} is not a label selector: {error}; {_EXAMPLES}") from None
     return lambda labels: all(term(labels) for term in terms)
 
 
-def _term(text: str) -> Matcher:
-    for pattern, matches in _TERMS:
-        if found := pattern.fullmatch(text):
-            key, value = found.groups()
-            return lambda labels: bool(matches(labels, key, value))
-    raise ValueError(f"{text!r} is not a label selector such as app=prediction, app!=test, app or !app")
+class _SyntaxError(Exception):
+    pass
+
+
+class _Tokens:
+    """Hand out symbols and words one by one."""
+
+    def __init__(self, text: str) -> None:
+        self._rest: list[str] = [*_TOKEN.findall(text), _END][::-1]
+
+    @property
+    def next(self) -> str:
+        return self._rest[-1]
+
+    def take(self, *expected: str) -> str:
+        """Take the next token, which must be one of these."""
+        if self.next not in expected:
+            raise _SyntaxError(f"{self._shown} stands where {' or '.join(map(repr, expected))} must")
+        return self._rest.pop()
+
+    def word(self, what: str) -> str:
+        if self.next in _SYMBOLS:
+            raise _SyntaxError(f"{self._shown} stands where {what} must")
+        return self._rest.pop()
+
+    @property
+    def _shown(self) -> str:
+        return self.next if self.next == _END else repr(self.next)
+
+
+def _requirement(tokens: _Tokens) -> Matcher:
+    absent = tokens.next == "!" and bool(tokens.take("!"))
+    key = _checked_key(tokens.word("a label's key"))
+    if absent:
+        return lambda labels: key not in labels
+    if tokens.next in (_END, ","):
+        return lambda labels: key in labels
+    match tokens.take("=", "==", "!=", "in", "notin", "<", ">"):
+        case "in":
+            values = _values(tokens)
+            return lambda labels: labels.get(key) in values
+        case "notin":
+            values = _values(tokens)
+            return lambda labels: labels.get(key) not in values
+        case "!=":
+            value = _value(tokens)
+            return lambda labels: labels.get(key) != value
+        case "<" | ">" as operator:
+            return _compare(key, operator, _value(tokens))
+        case _:
+            value = _value(tokens)
+            return lambda labels: labels.get(key) == value
+
+
+def _compare(key: str, operator: str, value: str) -> Matcher:
+    bound = _number(value)
+    if bound is None:
+        raise _SyntaxError(f"{value!r} after {operator!r} is not an integer of 64 bits")
+
+    def matches(labels: Mapping[str, str]) -> bool:
+        number = _number(labels.get(key, ""))
+        return number is not None and (number > bound if operator == ">" else number < bound)
+
+    return matches
+
+
+def _number(text: str) -> int | None:
+    if len(text) > MAX_WORD or not _NUMBER.fullmatch(text) or not -MAX_NUMBER <= int(text) < MAX_NUMBER:
+        return None
+    return int(text)
+
+
+def _value(tokens: _Tokens) -> str:
+    return "" if tokens.next in (_END, ",") else _checked_value(tokens.word("a label's value"))
+
+
+def _values(tokens: _Tokens) -> frozenset[str]:
+    """Read a list in brackets, in which a value may be missing: that is the empty one."""
+    tokens.take("(")
+    values = [""]
+    commas = 0  # since the last value
+    while tokens.next != ")":
+        if tokens.next == ",":
+            tokens.take(",")
+            values.append("")
+            commas += 1
+        else:
+            if values[-1]:
+                tokens.take(",", ")")
+            values[-1] = _checked_value(tokens.word("a label's value"))
+            commas = 0
+    if commas and commas % 2 == 0:  # apimachinery takes commas in pairs and then wants a value
+        tokens.word("a label's value")
+    tokens.take(")")
+    return frozenset(values)
+
+
+def _checked_key(key: str) -> str:
+    prefix, slash, name = key.rpartition("/")
+    if slash and not (len(prefix) <= MAX_PREFIX and DNS_1123_SUBDOMAIN.fullmatch(prefix)):
+        raise _SyntaxError(f"the key {key!r} has a prefix that is no DNS subdomain")
+    if not (len(name) <= MAX_WORD and _NAME.fullmatch(name)):
+        raise _SyntaxError(f"the key {key!r} is none: {MAX_WORD} letters, digits, '-', '_' and '.' at most")
+    return key
+
+
+def _checked_value(value: str) -> str:
+    if not (len(value) <= MAX_WORD and _NAME.fullmatch(value)):
+        raise _SyntaxError(f"the value {value!r} is none: {MAX_WORD} letters, digits, '-', '_' and '.' at most")
+    return value

@@ -138,8 +138,7 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         if self.source == "manifests" and self.manifests is None:
             raise ValueError("the manifests source needs a folder: set RAYPROXY_MANIFESTS or --manifests")
-        if self.source == "manifests":
-            parse_selector(self.label_selector)  # an API server knows more selectors, and checks them itself
+        parse_selector(self.label_selector)
         path = str(self.state_dir.absolute() / "run/revision.sock")
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise ValueError(

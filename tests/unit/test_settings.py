@@ -112,9 +112,10 @@ def test_a_newline_in_the_environment_does_not_pass_for_an_address(monkeypatch, 
     assert "is not address:port" in capsys.readouterr().err
 
 
-def test_a_selector_that_manifests_cannot_have_is_named(capsys):
-    assert main(["run", "--source=manifests", "--manifests=/m", "--label-selector=app in (a)"]) == 2
-    assert "'app in (a)' is not a label selector" in capsys.readouterr().err
+@pytest.mark.parametrize("source", [["--source=manifests", "--manifests=/m"], []])
+def test_a_selector_that_is_none_is_named_whatever_the_source(capsys, source):
+    assert main(["run", *source, "--label-selector=app in a"]) == 2
+    assert "'app in a' is not a label selector: 'a' stands where '(' must" in capsys.readouterr().err
 
 
 def test_an_unknown_flag_and_an_unknown_command_are_named(capsys):
