@@ -4,7 +4,7 @@ PY := .venv/bin/python
 .PHONY: help run run-stand-in test test-fast lint format bench soak lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: install-run install-test golden
 install-run:
@@ -25,7 +25,12 @@ run: install-run install-serving ## the main job on this machine: a small model,
 run-stand-in: install-run ## the same with a stand-in for the model: no torch, no Ray, there at once
 	@$(PY) examples/run.py --stand-in
 
-test: install-test test-serving ## every test (builds a Kubernetes API server once, about 5 minutes)
+# Before the tests, which would wait for it with both cores busy.
+.PHONY: api-server
+api-server: install-test ## what the tests' Kubernetes API server is, built once (with Go about 5 minutes)
+	@$(PY) -m tests.support.apiserver
+
+test: test-serving api-server ## every test
 	@$(PY) -m pytest -n 2
 
 test-serving: install-serving ## the model server's tests, in an environment of their own
@@ -48,14 +53,14 @@ demo-clean: ## remove what the demo made: its model, state and zips
 install-e2e: install-test
 	@.ci/install debian dockerd=docker.io debootstrap=debootstrap chromium=chromium chromedriver=chromium-driver jq=jq promtool=prometheus
 
-test-e2e: install-e2e ## the images in containers, and the page in Chromium (starts a Docker engine where none runs)
+test-e2e: install-e2e api-server ## the images in containers, and the page in Chromium (starts a Docker engine where none runs)
 	@tests/support/with-engine.sh $(PY) -m pytest tests/e2e
 
 KUBERNETES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rayproxy/kubernetes-1.20.2
 test-node: install-e2e ## deploy/ as real pods on a real node (builds kubelet and its companions once, about 10 minutes)
 	@.ci/install debian ip=iproute2 iptables=iptables /usr/lib/cni/ptp=containernetworking-plugins
 	@tests/support/build-kube-apiserver.sh $(KUBERNETES) kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
-	@tests/support/with-engine.sh $(PY) -m pytest tests/node
+	@KUBEBUILDER_ASSETS=$(KUBERNETES) tests/support/with-engine.sh $(PY) -m pytest tests/node
 
 .PHONY: install-lint-deploy lint-deploy
 install-lint-deploy: install-test

@@ -1,13 +1,15 @@
 """A real Kubernetes API server for the tests, with ClusterIPs that are loopback addresses.
 
 Found in this order: KUBEBUILDER_ASSETS (a folder with etcd and kube-apiserver, as controller-runtime's envtest has
-it); a Docker engine that can run K3S; else built once from Debian's source package into a cache folder.
+it); built once by this machine's Go from the module k8s.io/kubernetes, of the version that RAYPROXY_TEST_KUBERNETES
+names; a Docker engine that can run K3S; as the last resort Kubernetes 1.20, built once from Debian's source package.
 ClusterIPs lie in 127.96.0.0/16, so an upstream that listens on 0.0.0.0 answers on each of them, without kube-proxy.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import json
 import os
@@ -28,20 +30,38 @@ from tests.support.http import free_port
 from tests.support.waiting import until
 
 HERE = Path(__file__).parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rayproxy/kubernetes-1.20.2"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rayproxy"
+TODAY = "1.37.2"  # kubernetes/go.mod pins it
+DEBIAN = "1.20.2"
+VERSION = os.environ.get("RAYPROXY_TEST_KUBERNETES", TODAY)
+CANNOT = 3  # exit code of the build where this machine has no Go for it
 K3S_IMAGE = "rancher/k3s:v1.34.1-k3s1"
 SERVICE_RANGE = "127.96.0.0/16"
 ADMIN_TOKEN = "admin-of-the-tests"
+CEL = (1, 25)  # the first version that has x-kubernetes-validations switched on
 
 
+@functools.cache
 def binaries() -> Path | None:
-    """Return the folder of etcd and kube-apiserver; build them where that is the only way. None means Docker."""
+    """Return the folder of etcd and kube-apiserver; build them where that is needed. None means Docker."""
     if assets := os.environ.get("KUBEBUILDER_ASSETS"):
         return Path(assets)
-    if not (CACHE / "kube-apiserver").exists() and _docker_can_run(K3S_IMAGE):
-        return None
-    subprocess.run(["bash", str(HERE / "build-kube-apiserver.sh"), str(CACHE)], check=True)
-    return CACHE
+    if VERSION != DEBIAN:
+        folder = CACHE / f"kubernetes-{VERSION}"
+        build = subprocess.run(["bash", str(HERE / "build-kubernetes.sh"), VERSION, str(folder)], check=False)
+        if build.returncode == 0:
+            return folder
+        if build.returncode != CANNOT or "RAYPROXY_TEST_KUBERNETES" in os.environ:
+            raise RuntimeError(f"Kubernetes {VERSION} was not built: its words are above")
+        if _docker_can_run(K3S_IMAGE):
+            return None
+    subprocess.run(["bash", str(HERE / "build-kube-apiserver.sh"), str(debian())], check=True)
+    return debian()
+
+
+def debian() -> Path:
+    """Return the folder in which Kubernetes 1.20 is built."""
+    return CACHE / f"kubernetes-{DEBIAN}"
 
 
 def _docker_can_run(image: str) -> bool:
@@ -97,6 +117,12 @@ class Cluster:
         except urllib3.exceptions.HTTPError:
             return False
 
+    @functools.cached_property
+    def version(self) -> tuple[int, int]:
+        """Return major and minor version, as the server says them."""
+        said = self.call("GET", "/version")
+        return int(said["major"]), int(said["minor"].rstrip("+"))
+
     def namespace(self, prefix: str = "ns") -> str:
         """Create a namespace of a name that no other test has."""
         name = f"{prefix}-{os.getpid()}-{next(self._numbers)}-{time.monotonic_ns() % 10**6}"
@@ -104,8 +130,10 @@ class Cluster:
         return name
 
     def install_crd(self, path: Path) -> None:
-        """Install a CRD from a file, without what this old API server does not know; wait until it is served."""
-        crd = old_server_crd(yaml.safe_load(path.read_text()))
+        """Install a CRD from a file, without what an old API server does not know; wait until it is served."""
+        crd = yaml.safe_load(path.read_text())
+        if self.version < CEL:
+            crd = old_server_crd(crd)
         name = crd["metadata"]["name"]
         try:
             self.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
@@ -285,3 +313,7 @@ def any_api_server() -> Iterator[Cluster]:
             cluster = Cluster(f"https://127.0.0.1:{port}")
             until("K3S answers", cluster.is_up, 120, 0.5)
             yield cluster
+
+
+if __name__ == "__main__":  # `make` builds it before the tests begin, which would wait for it otherwise
+    print(binaries() or K3S_IMAGE)

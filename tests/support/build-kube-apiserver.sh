@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Put etcd and kube-apiserver into a folder, for tests on a machine that has no Docker engine.
+# Put etcd and the kube-apiserver of Kubernetes 1.20 into a folder: the last resort, for a machine that has neither
+# a Go of today (build-kubernetes.sh) nor a Docker engine.
 #
 #   build-kube-apiserver.sh FOLDER [COMPONENT ...]
 #
 # etcd comes from Debian's etcd-server package; kube-apiserver (and any other COMPONENT of
 # Kubernetes, such as kubelet) is compiled from the source package `kubernetes` of Debian bookworm.
-# The addresses of the mirrors are read from this machine's own apt configuration.
 # The compiler is bullseye's Go 1.15: built with bookworm's Go 1.19, this kube-apiserver crashes on
 # concurrent map access and reads an empty string as null.
 set -euo pipefail
@@ -25,42 +25,14 @@ for component in "${components[@]}"; do
 done
 if [ -x "$folder/etcd" ] && [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 
-say() { printf '%s kube-apiserver build: %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
-
 # From an empty tree: what an interrupted build left (half an unpacked source, say) would fail every later one.
 work=$folder/.build
-apt_dir=$work/apt
 rm -rf "$work"
-mkdir -p "$apt_dir/lists/partial" "$apt_dir/debs" "$work/src" "$work/go"
+mkdir -p "$work/src" "$work/go"
 
-# An apt configuration of its own, so that the machine's is neither changed nor needed to be complete.
-mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Identifier: Packages' 'Origin: Debian' |
-  awk '$2 !~ /-/ { print $1; exit }')
-[ -n "$mirror" ] || {
-  say "no Debian mirror in this machine's apt configuration: add one, or run apt-get update"
-  exit 1
-}
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-cat >"$apt_dir/sources.list" <<LIST
-deb-src [signed-by=$keyring] $mirror bookworm main
-deb [signed-by=$keyring] $mirror bookworm main
-deb [signed-by=$keyring check-valid-until=no] $mirror bullseye main
-LIST
-apt_own=(-q -o "Dir::Etc::sourcelist=$apt_dir/sources.list" -o Dir::Etc::sourceparts=/dev/null
-  -o "Dir::State::lists=$apt_dir/lists" -o APT::Sandbox::User=root)
-say "reading package lists"
-apt-get "${apt_own[@]}" update >"$work/apt.log" 2>&1 || { tail -5 "$work/apt.log" >&2; exit 1; }
-
-fetch_deb() { # PACKAGE[/RELEASE] -> unpacked below $work/go
-  (cd "$apt_dir/debs" && apt-get "${apt_own[@]}" download "$1" >>"$work/apt.log" 2>&1)
-}
-
-if [ ! -x "$folder/etcd" ]; then
-  say "fetching etcd"
-  fetch_deb etcd-server/bookworm
-  dpkg-deb -x "$apt_dir"/debs/etcd-server_*.deb "$work/etcd"
-  install -m 755 "$work/etcd/usr/bin/etcd" "$folder/etcd"
-fi
+say() { printf '%s kube-apiserver build: %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
+. "$(dirname "$0")/debian.sh"
+fetch_etcd
 
 if [ ${#missing[@]} -gt 0 ]; then
   say "fetching Go 1.15 and the source of Kubernetes 1.20.2"

@@ -248,6 +248,6 @@ def endpoints(cluster: Cluster, service: Manifest, port: int) -> None:
 
 def find_assets() -> Path | None:
     """Return the folder with the built components, if it is there."""
-    from tests.support.apiserver import CACHE
+    from tests.support.apiserver import debian
 
-    return CACHE if CACHE.exists() and shutil.which("ip") else None
+    return debian() if debian().exists() and shutil.which("ip") else None
