@@ -127,10 +127,10 @@ class App:
 
     @contextlib.contextmanager
     def _watched_files(self) -> Iterator[None]:
-        folders = [self.settings.manifests] if self.settings.manifests else []
-        if self.settings.template not in BUILT_IN:
-            folders.append(Path(self.settings.template).parent)
-        observer = watch_folders([folder for folder in folders if folder.is_dir()], self.signals.wake.set)
+        trees = [self.settings.manifests] if self.settings.manifests else []
+        folders = [] if self.settings.template in BUILT_IN else [Path(self.settings.template).parent]
+        folders, trees = ([each for each in group if each.is_dir()] for group in (folders, trees))
+        observer = watch_folders(folders, trees, self.signals.wake.set)
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ from functools import partial
 
 from rayproxy import parts
 from rayproxy.api import ApiError, ApiServer, CredentialsError
+from rayproxy.manifests import ManifestSource
 from rayproxy.nginx import NginxError
 from rayproxy.render import render_base
 from rayproxy.settings import Settings
@@ -25,7 +26,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
     yield f"nginx binary {settings.nginx_binary} takes the configuration", _nginx(settings)
     yield f"location template {settings.template}", _caught(lambda: _template(settings))
     if settings.source == "manifests":
-        yield f"manifests folder {settings.manifests}", _manifests(settings)
+        yield _manifests(settings)
         return
     try:
         server = parts.make_api(settings)
@@ -71,12 +72,15 @@ def _template(settings: Settings) -> None:
     parts.check_template(template, parts.make_revisions(settings), nginx, parts.nginx_settings(settings))
 
 
-def _manifests(settings: Settings) -> str | None:
+def _manifests(settings: Settings) -> Finding:
+    source = parts.make_source(settings, None, _Silent(), threading.Event())
+    assert isinstance(source, ManifestSource)
+    folder = f"manifests folder {settings.manifests}"
     try:
-        snapshot = parts.make_source(settings, None, _Silent(), threading.Event()).snapshot()
-    except (NotSyncedError, ValueError) as error:
-        return str(error)
-    return "; ".join(snapshot.problems) or None
+        snapshot = source.snapshot()
+    except NotSyncedError as error:
+        return folder, str(error)
+    return f"{folder} holds {source.summary()}", "; ".join(snapshot.problems) or None
 
 
 def _permissions(server: ApiServer, settings: Settings) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ class Owner:
     kind: str
     name: str
     uid: str
+    group: str = "ray.io"
 
 
 @dataclass(frozen=True, slots=True)

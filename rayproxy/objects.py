@@ -7,6 +7,7 @@ become equal values, so a heartbeat wakes nobody and an annotation of a megabyte
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any
 
 from rayproxy.model import Key, Owner, Port, RayService, Service
@@ -14,6 +15,8 @@ from rayproxy.model import Key, Owner, Port, RayService, Service
 SERVE_LABEL = "ray.io/serve"
 FINAL = ("ValidationFailed", "InitializingTimeout")  # reasons of Ready=False after which KubeRay waits for a person
 MAX_INT = 2**63
+INSTANT = "%Y-%m-%dT%H:%M:%SZ"
+_WRITTEN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 MAX_WORDS = 400  # characters of another's message that are kept: an Event and a line of `routes` hold no more
 
 
@@ -26,7 +29,7 @@ def read_rayservice(obj: object) -> RayService:
     return RayService(
         key=read_key(obj),
         uid=_text(obj, "metadata", "uid"),
-        created=_text(obj, "metadata", "creationTimestamp"),
+        created=_created(obj),
         terminating=bool(_dig(obj, "metadata", "deletionTimestamp")),
         serve_service=_text(obj, "spec", "serveService", "metadata", "name"),
         active_cluster=_text(obj, "status", "activeServiceStatus", "rayClusterName"),
@@ -70,7 +73,7 @@ def read_service(obj: object) -> Service:
     ports = _dig(obj, "spec", "ports")
     return Service(
         key=read_key(obj),
-        created=_text(obj, "metadata", "creationTimestamp"),
+        created=_created(obj),
         terminating=bool(_dig(obj, "metadata", "deletionTimestamp")),
         serves=isinstance(labels, dict) and SERVE_LABEL in labels,
         owner=_controller(_dig(obj, "metadata", "ownerReferences")),
@@ -86,6 +89,14 @@ def read_key(obj: object) -> Key:
     if not name:
         raise UnreadableError("metadata.name is missing or not a string")
     return Key(_text(obj, "metadata", "namespace") or "default", name)
+
+
+def group_of(obj: object) -> str:
+    """Return the API group, "" for the core's; raise UnreadableError where there is no apiVersion."""
+    version = _text(obj, "apiVersion")
+    if not version:
+        raise UnreadableError("apiVersion is missing or not a string")
+    return version.rpartition("/")[0]
 
 
 def labels_of(obj: object) -> dict[str, str]:
@@ -106,19 +117,18 @@ def _dig(obj: object, *path: str) -> Any:  # noqa: ANN401 - objects hold anythin
 
 def _text(obj: object, *path: str) -> str:
     value = _dig(obj, *path)
-    # A manifest's unquoted timestamp is a datetime in YAML; every other non-string is as good as missing.
-    if isinstance(value, dt.datetime):
-        return _instant(value)
     return value if isinstance(value, str) else ""
 
 
-def _instant(value: dt.datetime) -> str:
-    """Return the time as the API server writes it, since times are compared as texts."""
-    try:
-        return (
-            (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        )
-    except OverflowError:  # in the year 1, or 9999
+def _created(obj: object) -> str:
+    """Return the time as the API server writes it, since times are compared as texts; "" where there is none."""
+    text = _text(obj, "metadata", "creationTimestamp")
+    if _WRITTEN.fullmatch(text):
+        return text
+    try:  # a person wrote it, into a manifest
+        value = dt.datetime.fromisoformat(text)
+        return (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).astimezone(dt.UTC).strftime(INSTANT)
+    except (ValueError, OverflowError):  # the latter in the year 1, or 9999
         return ""
 
 
@@ -139,5 +149,7 @@ def _controller(references: object) -> Owner | None:
         return None
     for reference in references:
         if _dig(reference, "controller") is True:
-            return Owner(_text(reference, "kind"), _text(reference, "name"), _text(reference, "uid"))
+            group, slash, _ = _text(reference, "apiVersion").rpartition("/")
+            name, uid = _text(reference, "name"), _text(reference, "uid")
+            return Owner(_text(reference, "kind"), name, uid, group if slash else "")
     return None

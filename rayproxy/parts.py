@@ -37,7 +37,7 @@ def make_source(
     if server is not None:
         return ClusterSource(server, settings.label_selector, settings.namespaces, observer, wake.set)
     assert settings.manifests is not None
-    return ManifestSource(settings.manifests, settings.label_selector)
+    return ManifestSource(settings.manifests, settings.label_selector, settings.namespaces)
 
 
 def make_nginx(settings: Settings, stop: threading.Event) -> Nginx:

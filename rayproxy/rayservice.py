@@ -137,17 +137,18 @@ def _check_names(key: Key) -> None:
 
 
 class _Services:
-    """Find Services by key, and by the uid of their owner."""
+    """Find Services by key, and by their owner: its uid, or its name where nobody knows a uid."""
 
     def __init__(self, services: Iterable[Service]) -> None:
         self.by_key: dict[Key, Service] = {}
-        self.by_owner: dict[str, list[Service]] = defaultdict(list)
+        self.by_owner: dict[str | Key, list[Service]] = defaultdict(list)
         for service in services:
             if service.terminating:
                 continue
             self.by_key[service.key] = service
             if service.owner:
                 self.by_owner[service.owner.uid].append(service)
+                self.by_owner[Key(service.key.namespace, service.owner.name)].append(service)
 
 
 def _serve_service(rs: RayService, services: _Services, policy: Policy) -> Service:
@@ -161,12 +162,13 @@ def _serve_service(rs: RayService, services: _Services, policy: Policy) -> Servi
             return service
         not_owned = not_owned or service
     # After a rename in the spec, KubeRay keeps the Service of the old name working until the next cluster.
-    others = [service for service in services.by_owner.get(rs.uid, ()) if _belongs(service, rs, policy)]
+    others = [service for service in services.by_owner.get(rs.uid or rs.key, ()) if _belongs(service, rs, policy)]
     if others:
         return max(others, key=lambda service: (service.created, service.key))
-    if not_owned and _left_behind(not_owned, rs):
+    if not_owned and not_owned.serves and _names_as_owner(not_owned, rs):
         raise _NotYet(
-            f"the Service {not_owned.key} still belongs to the deleted RayService of this name: it goes away by itself"
+            f"the Service {not_owned.key} still belongs to the deleted RayService of this name, with another uid: it "
+            "goes away by itself (in manifests: export both anew)"
         )
     if not_owned:
         raise _Refused("ServiceNotOwned", _why_not_owned(not_owned, rs))
@@ -192,12 +194,15 @@ def _belongs(service: Service, rs: RayService, policy: Policy) -> bool:
         return False
     if owner.kind == "RayCluster":
         return bool(rs.active_cluster) and owner.name == rs.active_cluster
-    return bool(rs.uid) and owner.uid == rs.uid
+    if rs.uid:
+        return owner.uid == rs.uid
+    # A RayService out of git has no uid, and its Service, which was exported, has that of the one in the cluster.
+    return _names_as_owner(service, rs)
 
 
-def _left_behind(service: Service, rs: RayService) -> bool:
+def _names_as_owner(service: Service, rs: RayService) -> bool:
     owner = service.owner
-    return owner is not None and (owner.kind, owner.name) == ("RayService", rs.key.name) and owner.uid != rs.uid
+    return owner is not None and (owner.group, owner.kind, owner.name) == ("ray.io", "RayService", rs.key.name)
 
 
 def _why_not_owned(service: Service, rs: RayService) -> str:

@@ -21,10 +21,14 @@ class _Handler(FileSystemEventHandler):
             self._wake()
 
 
-def watch_folders(folders: Iterable[Path], wake: Callable[[], None]) -> BaseObserver:
-    """Start to call `wake` on every change in the folders; stop() and join() the result to end it."""
+def watch_folders(folders: Iterable[Path], trees: Iterable[Path], wake: Callable[[], None]) -> BaseObserver:
+    """Start to call `wake` on every change in the folders, and in the trees with all their sub-folders.
+
+    stop() and join() the result to end it.
+    """
     observer = Observer()
-    for folder in {folder.resolve() for folder in folders}:
-        observer.schedule(_Handler(wake), str(folder))
+    whole = {tree.resolve() for tree in trees}
+    for folder in {folder.resolve() for folder in folders} | whole:
+        observer.schedule(_Handler(wake), str(folder), recursive=folder in whole)
     observer.start()
     return observer

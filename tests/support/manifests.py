@@ -51,7 +51,14 @@ def service(of: dict[str, Any], name: str | None = None, **spec: Any) -> dict[st
 
 def reference(of: dict[str, Any], kind: str = "RayService") -> dict[str, Any]:
     """Return the ownerReference of a controller."""
-    return {"kind": kind, "name": of["metadata"]["name"], "uid": of["metadata"]["uid"], "controller": True}
+    metadata = of["metadata"]
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": kind,
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "controller": True,
+    }
 
 
 @dataclass

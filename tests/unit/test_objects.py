@@ -1,7 +1,5 @@
 """What is read out of objects that may hold anything."""
 
-import datetime as dt
-
 import pytest
 import yaml
 
@@ -88,10 +86,13 @@ def test_a_port_that_is_no_mapping_is_a_port_of_nothing():
     assert read_service(service(rayservice(), ports=["x"])).ports == (Port("", None, "TCP"),)
 
 
-def test_an_unquoted_timestamp_of_yaml_orders_like_a_quoted_one():
-    unquoted = yaml.safe_load("metadata: {name: a, creationTimestamp: 2024-01-01T02:00:00+02:00}")
-    assert isinstance(unquoted["metadata"]["creationTimestamp"], dt.datetime)
-    assert read_rayservice(unquoted).created == OLD
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [(OLD, OLD), ("2024-01-01T02:00:00+02:00", OLD), ("2024-01-01 00:00:00", OLD), ("2024-01-01", OLD),
+     ("2024-13-45T00:00:00+00:00", ""), ("0001-01-01T00:00:00+02:00", ""), ("yesterday", ""), ("", "")],
+)  # fmt: skip
+def test_a_time_however_written_orders_like_those_of_the_api_server(written, read):
+    assert read_rayservice(rayservice(creationTimestamp=written)).created == read
 
 
 def test_labels_that_are_no_strings_are_left_out():

@@ -1,0 +1,62 @@
+"""A folder of manifests as people keep them, with a real daemon: sub-folders, exports, and what `check` says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.cli import rayproxy
+from tests.support.daemon import Daemon
+from tests.support.manifests import Manifests, rayservice, service
+
+
+@pytest.fixture
+def chat(manifests: Manifests) -> list[dict]:
+    """Return a RayService as it stands in git, and its Service as it was exported."""
+    ray = rayservice("chat")
+    exported = service(ray, ports=[{"name": "serve", "port": manifests.port}])
+    for left_out in ("uid", "creationTimestamp"):
+        del ray["metadata"][left_out]
+    return [ray, exported]
+
+
+def test_what_comes_into_a_sub_folder_that_was_not_there_at_the_start_is_routed(
+    daemon: Daemon, manifests: Manifests, chat: list[dict]
+):
+    manifests.write("other", rayservice("other"))
+    daemon.start()
+    team = manifests.folder / "team" / "a"
+    team.mkdir(parents=True)
+    (team / "list.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": chat}))
+    daemon.until_state("chat", "accepted")
+    assert daemon.answers_from("chat", "upstream")
+    (team / "list.json").unlink()
+    daemon.until_gone("chat")
+
+
+def test_a_file_that_breaks_costs_no_route_and_holds_none_up(daemon: Daemon, manifests: Manifests, chat: list[dict]):
+    broken = manifests.write("chat", *chat)
+    daemon.start()
+    daemon.until_state("chat", "accepted")
+    broken.write_text("kind: List\nitems: 5\n")
+    (manifests.folder / "tag.yaml").write_text("a: !!int ''\n")
+    manifests.routed("new")
+    daemon.until_state("new", "accepted")
+    assert daemon.answers_from("new", "upstream")
+    assert daemon.answers_from("chat", "upstream"), "its file keeps what it last held"
+    assert daemon.metric("rayproxy_source_problems") == 2
+
+
+def test_check_says_what_a_folder_holds_and_what_is_wrong_with_it(
+    daemon: Daemon, manifests: Manifests, chat: list[dict]
+):
+    manifests.write("chat", *chat, rayservice("other", labels={"app": "x"}))
+    done = rayproxy(daemon, "check")
+    said = "1 RayServices (and 1 that the selector or the namespaces leave out) and 1 Services in 1 files"
+    assert (done.returncode, f"manifests folder {manifests.folder} holds {said}\n" in done.stdout) == (0, True)
+    (manifests.folder / "sub").mkdir()
+    (manifests.folder / "sub/bad.yaml").write_text("a: 1\n<<: {b: c}\n")
+    done = rayproxy(daemon, "check")
+    assert done.returncode == 1
+    assert "sub/bad.yaml is not read: line 2, column 1: merge keys (<<) are not read" in done.stdout
