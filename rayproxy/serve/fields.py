@@ -45,6 +45,12 @@ ImageReference = Annotated[
     ),
 ]
 AbsolutePath = Annotated[str, _full_match(_PATH, "an absolute path without spaces and '..'")]
+RootPath = Annotated[
+    str,
+    _full_match(
+        r"(?:(?:/(?!\.\.?(?:/|$))[\w.~-]+)+)?", "a path such as /apis/rayservice/NAME, without a slash at its end"
+    ),
+]
 Quantity = Annotated[
     str,
     BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),

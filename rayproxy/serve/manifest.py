@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rayproxy.serve import fields
@@ -19,6 +20,11 @@ RAY_VERSION_OF_SERVE_CONFIG = "2.7.1"
 # KubeRay 1.1 and newer use an interface of the dashboard that came with this Ray.
 _DASHBOARD_HAS_SERVE = (2, 8, 0)
 _RAY_HAS_TOKENS = (2, 52, 0)
+# The first that asks for a uvicorn with which root_path is right. The images of older ones hold uvicorn 0.22, and
+# with a root_path their workers are never ready: ray-project/kuberay#4494.
+_RAY_HAS_ROOT_PATH = (2, 60, 0)
+# DataTunerX writes Ray's version into the image's name without the dots: ray271, ray2600.
+_RAY_IN_NAME = re.compile(r"(?:^|/)ray(\d)(\d{1,3})(\d)-")
 # The old cluster is deleted this long after the last stream may end: the proxy has to see the switch first.
 _DELETION_MARGIN = 100
 
@@ -37,7 +43,7 @@ def build(checkpoint: Checkpoint, options: Options, capabilities: Capabilities) 
         "spec": {
             **_upgrade(options, capabilities),
             "serveService": _serve_service(checkpoint, options),
-            **_serve_config(options, capabilities),
+            **_serve_config(checkpoint, options, capabilities),
             "rayClusterConfig": _cluster(checkpoint, options, capabilities),
         },
     }
@@ -68,9 +74,14 @@ def _serve_service(checkpoint: Checkpoint, options: Options) -> dict[str, Any]:
     }
 
 
-def _serve_config(options: Options, capabilities: Capabilities) -> dict[str, Any]:
+def _serve_config(checkpoint: Checkpoint, options: Options, capabilities: Capabilities) -> dict[str, Any]:
+    root = root_path(checkpoint, options, capabilities)
     if capabilities.serve_config_v2:
-        return {"serveConfigV2": serve_config_v2(options)}
+        return {"serveConfigV2": serve_config_v2(options, root)}
+    if root:
+        raise RefusedError(
+            "--root-path: KubeRay 1.0's serveConfig has no place for it; leave it out, or use KubeRay 1.1"
+        )
     return {"serveConfig": serve_config_v1(options)}
 
 
@@ -99,6 +110,21 @@ def ray_version(options: Options, capabilities: Capabilities) -> str:
             "Build the image on a newer Ray, or use KubeRay 1.0"
         )
     return version
+
+
+def root_path(checkpoint: Checkpoint, options: Options, capabilities: Capabilities) -> str:
+    """Return the path under which callers find the model, for Ray Serve to know; "" where it is not told."""
+    if options.root_path is not None:
+        return options.root_path
+    versions = [ray_version(options, capabilities), written_version(checkpoint)]
+    old = any(version and _numbers(version) < _RAY_HAS_ROOT_PATH for version in versions)
+    return "" if old or not capabilities.serve_config_v2 else f"/apis/rayservice/{checkpoint.name}"
+
+
+def written_version(checkpoint: Checkpoint) -> str:
+    """Return the version of Ray that the image's name says, or ""."""
+    written = _RAY_IN_NAME.search(checkpoint.image)
+    return ".".join(written.groups()) if written else ""
 
 
 def _numbers(version: str) -> tuple[int, ...]:

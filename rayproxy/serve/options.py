@@ -97,6 +97,8 @@ class Options(BaseModel):
     """name of the Ray Serve deployment"""
     port: Port = 8000
     """port of Ray Serve and of its Service"""
+    root_path: fields.RootPath | None = None
+    """where callers find the model; default: /apis/rayservice/NAME with Ray 2.60 and newer; '' says nothing to Ray"""
     read_timeout: Seconds = 2000
     """the proxy's read timeout in seconds: after an upgrade, streams may run on that long"""
 

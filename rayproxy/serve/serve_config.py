@@ -11,12 +11,15 @@ from rayproxy.serve.options import Options
 APPLICATION = "default"
 
 
-def serve_config_v2(options: Options) -> str:
-    """Return the YAML text of Ray's ServeDeploySchema."""
+def serve_config_v2(options: Options, root_path: str) -> str:
+    """Return the YAML text of Ray's ServeDeploySchema; without a `root_path` where that is ""."""
+    # No request_timeout_s: it would cut a stream that is still sending.
+    http_options = {"host": "0.0.0.0", "port": options.port}  # noqa: S104 - inside the Pod
+    if root_path:
+        http_options["root_path"] = root_path
     config = {
         "proxy_location": "EveryNode",
-        # No request_timeout_s: it would cut a stream that is still sending.
-        "http_options": {"host": "0.0.0.0", "port": options.port},  # noqa: S104 - inside the Pod
+        "http_options": http_options,
         "applications": [
             {
                 "name": APPLICATION,

@@ -72,7 +72,8 @@ class Gate:
 def _route(scope: Scope) -> str:
     """Return the path as it is declared, so that what clients make up makes no series of its own."""
     declared: str = getattr(scope.get("route"), "path", "none")
-    return declared if declared == "none" or "{" in declared else scope["path"]
+    path: str = scope["path"]  # with Ray Serve's root_path before it, where there is one
+    return declared if declared == "none" or "{" in declared else path.removeprefix(scope.get("root_path", ""))
 
 
 def _limited(receive: Receive) -> Receive:

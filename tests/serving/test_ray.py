@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LONG = {"prompt": "a", "max_tokens": 400, "ignore_eos": True, "temperature": 0}
 MAX_INSIDE = 8
+ROOT_PATH = "/apis/rayservice/chat"  # as `rayproxy serve` writes it; the proxy takes it off each request
 # The deployment as it is, and routes that kill its engine's process and that slow its tokens down.
 BREAKABLE = """
 import asyncio
@@ -84,7 +85,7 @@ class Deployed:
     def __init__(self, node, port, archive):
         self.node, self.archive = node, archive
         self.client = httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=180)
-        self.http = {"host": LOOPBACK, "port": port}
+        self.http = {"host": LOOPBACK, "port": port, "root_path": ROOT_PATH}
 
     def deploy(self, applications):
         config = {"proxy_location": "HeadOnly", "http_options": self.http, "applications": applications}
@@ -155,6 +156,22 @@ def ray(base, adapter, tmp_path_factory):
 def test_the_zip_answers_the_documented_call(ray):
     answer = ray.client.post("/inference", content='{\n  "input": "你好",\n}'.encode()).json()
     assert float(answer["tokenPerSec"]) > 0
+
+
+def test_with_a_root_path_ray_is_healthy_and_says_its_routes_where_it_did_without_one(ray):
+    """KubeRay asks the workers for the one before it calls them ready: ray-project/kuberay#4494."""
+    assert ray.client.get("/-/healthz").text == "success"
+    assert ray.client.get("/-/routes").json() == {"/": "default"}
+
+
+def test_a_path_that_has_the_root_path_already_is_not_found(ray):
+    assert ray.client.get(f"{ROOT_PATH}/ready").status_code == 404
+
+
+def test_the_root_path_is_no_part_of_a_metric(ray):
+    ray.client.post("/inference", json={"input": "a", "max_tokens": 1})
+    routes = {part for part in ray.client.get("/metrics").text.split('"') if "inference" in part}
+    assert routes == {"/inference"}
 
 
 def test_a_stream_arrives_in_pieces(ray):

@@ -292,3 +292,60 @@ def test_an_image_that_names_another_ray_is_worth_a_note_and_no_more(capsys, mon
     main(["serve", "-f", "documented.yaml", "--kuberay", "1.7", "--dry-run"])
 
     assert "note: the image's name says Ray 2.7.1, the RayService will say 2.60.0" in capsys.readouterr().err
+
+
+def served_root_path(capsys, *arguments):
+    """Return the path that Ray Serve is told, and what was said beside it."""
+    assert main(["serve", "-f", "published.yaml", "--dry-run", *arguments]) == 0
+    said = capsys.readouterr()
+    spec = yaml.safe_load(said.out)["spec"]
+    return yaml.safe_load(spec.get("serveConfigV2", "{}")).get("http_options", {}).get("root_path"), said.err
+
+
+NO_ROOT_PATH = (
+    "note: Ray Serve is not told its path at the proxy, so pages such as /docs look for their files elsewhere"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "root_path"),
+    [
+        (["--kuberay", "1.7"], "/apis/rayservice/qa-service-chatglm3"),
+        (["--kuberay", "1.1", "--name", "other"], "/apis/rayservice/other"),
+        (["--kuberay", "1.7", "--ray-version", "2.59.0"], None),
+        (["--kuberay", "1.7", "--image", "registry.example.com/ray2590-llama:1"], None),
+        (
+            ["--kuberay", "1.7", "--image", "registry.example.com/ray2600-llama:1"],
+            "/apis/rayservice/qa-service-chatglm3",
+        ),
+        (["--kuberay", "1.0"], None),
+    ],
+)
+def test_ray_is_told_its_path_only_where_that_works(arguments, root_path, capsys, monkeypatch):
+    monkeypatch.chdir(golden.INPUTS)
+    seen, said = served_root_path(capsys, *arguments)
+    assert seen == root_path
+    assert (NO_ROOT_PATH in said) is (root_path is None)
+
+
+@pytest.mark.parametrize(("given", "root_path"), [("/ml/chat", "/ml/chat"), ("", None)])
+def test_a_root_path_that_is_given_is_that_one_with_any_ray_and_without_a_note(given, root_path, capsys, monkeypatch):
+    monkeypatch.chdir(golden.INPUTS)
+    seen, said = served_root_path(capsys, "--kuberay", "1.7", "--ray-version", "2.40.0", "--root-path", given)
+    assert seen == root_path
+    assert NO_ROOT_PATH not in said
+
+
+@pytest.mark.parametrize(
+    "given", ["ml", "/ml/", "/", "/a//b", "/a/../b", "/a b", "/a?b", "/%2F", "/a\n", "http://x/a"]
+)
+def test_a_root_path_that_is_no_path_is_refused(given, capsys, monkeypatch):
+    monkeypatch.chdir(golden.INPUTS)
+    assert main(["serve", "-f", "published.yaml", "--dry-run", "--kuberay", "1.7", "--root-path", given]) == 2
+    assert "is not a path such as /apis/rayservice/NAME, without a slash at its end" in capsys.readouterr().err
+
+
+def test_a_root_path_that_kuberay_1_0_cannot_hold_is_refused(capsys, monkeypatch):
+    monkeypatch.chdir(golden.INPUTS)
+    assert main(["serve", "-f", "published.yaml", "--dry-run", "--kuberay", "1.0", "--root-path", "/a"]) == 1
+    assert "--root-path: KubeRay 1.0's serveConfig has no place for it" in capsys.readouterr().err
