@@ -104,8 +104,9 @@ def make_pod(proxy_image: str, deployed: list[deploy.Manifest], identity: Identi
     """Return a function from settings to a Pod that is not started yet."""
     made: list[Pod] = []
 
-    def make(**settings: str) -> Pod:
-        made.append(Pod(deployed, proxy_image, identity, {f"RAYPROXY_{k}": v for k, v in settings.items()}))
+    def make(*, own_network: bool = False, **settings: str) -> Pod:
+        chosen = {f"RAYPROXY_{name}": value for name, value in settings.items()}
+        made.append(Pod(deployed, proxy_image, identity, chosen, own_network=own_network))
         return made[-1]
 
     yield make

@@ -16,13 +16,10 @@ from tests.support.daemon import Daemon
 from tests.support.deploy import ROOT
 from tests.support.http import request
 from tests.support.manifests import Manifests, rayservice, service
-from tests.support.netns import WITHOUT_IPV6, needs_namespaces, network
+from tests.support.netns import CLUSTER_IP, IPV6_ONLY, POD, WITHOUT_IPV6, needs_namespaces, network
 from tests.support.upstream import Upstream
 from tests.support.waiting import until
 
-POD, CLUSTER_IP = "fd00:10::5", "fd00:20::7"
-# Loopback keeps no address of IPv4; a pod has one of its own, and kube-proxy leads the ClusterIP to the model.
-IPV6_ONLY = ("ip -4 address flush dev lo", *(f"ip -6 address add {ip}/128 dev lo nodad" for ip in (POD, CLUSTER_IP)))
 IPV6_SWITCHED_OFF = tuple(f"sysctl -w net.ipv6.conf.{which}.disable_ipv6=1" for which in ("all", "default", "lo"))
 PROBES = [("/-/healthz", 8080), ("/healthz", 9090), ("/readyz", 9090)]
 NO_IPV6 = "this kernel has no IPv6: every address means every IPv4 address"

@@ -2,6 +2,7 @@
 
 Image, command, user, capabilities, mounts and environment are read from the rendered Deployment. The containers
 share the host's network, so that they reach the API server and the ClusterIPs on loopback; the ports are the test's.
+Or they have a network of their own, empty at first, and listen where the image says.
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ class Pod:
     identity: Identity
     settings: dict[str, str] = field(default_factory=dict)
     running: dict[str, DockerContainer] = field(default_factory=dict)
+    own_network: bool = False
+    host: str = "127.0.0.1"  # where it is asked
 
     def __post_init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rp-pod-"))
         self.folder.chmod(0o755)
         self.deployment = one(self.manifests, "Deployment")
         self.spec = self.deployment["spec"]["template"]["spec"]
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port = (8080, 9090) if self.own_network else (free_port(), free_port())
         for volume in self.spec["volumes"]:
             self._make_volume(volume)
 
@@ -87,10 +90,10 @@ class Pod:
     def start_processes(self) -> None:
         """Start what holds the shared process namespace, as the pause container does."""
         assert self.spec["shareProcessNamespace"]
-        self.running["pause"] = DockerContainer(self.image, network_mode="host", entrypoint="sleep").with_command(
-            "infinity"
-        )
-        self.running["pause"].start()
+        network = "none" if self.own_network else "host"
+        pause = DockerContainer(self.image, network_mode=network, entrypoint="sleep").with_command("infinity")
+        self.running["pause"] = pause
+        pause.start()
 
     def run(self, name: str) -> None:
         """Run an init container to its end."""
@@ -112,9 +115,10 @@ class Pod:
     def _container(self, name: str, **options: Any) -> DockerContainer:
         spec = containers(self.deployment)[name]
         pod, own = self.spec["securityContext"], spec["securityContext"]
+        pause = f"container:{self.running['pause'].get_container_id()}"
         options |= {
-            "network_mode": "host",
-            "pid_mode": f"container:{self.running['pause'].get_container_id()}",
+            "network_mode": pause if self.own_network else "host",
+            "pid_mode": pause,
             "user": f"{pod['runAsUser']}:{pod['runAsGroup']}",
             "read_only": own["readOnlyRootFilesystem"],
             "cap_drop": own["capabilities"]["drop"],
@@ -137,22 +141,22 @@ class Pod:
         for variable in spec.get("env", []):
             assert variable["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.namespace"
             given[variable["name"]] = self.identity.namespace
-        return given | {
-            "KUBERNETES_SERVICE_HOST": self.identity.host,
-            "KUBERNETES_SERVICE_PORT": str(self.identity.port),
-            "RAYPROXY_LISTEN": f"127.0.0.1:{self.port}",
-            "RAYPROXY_ADMIN_LISTEN": f"127.0.0.1:{self.admin_port}",
-            **self.settings,
-        }
+        given |= {"KUBERNETES_SERVICE_HOST": self.identity.host, "KUBERNETES_SERVICE_PORT": str(self.identity.port)}
+        if not self.own_network:
+            given |= {
+                "RAYPROXY_LISTEN": f"127.0.0.1:{self.port}",
+                "RAYPROXY_ADMIN_LISTEN": f"127.0.0.1:{self.admin_port}",
+            }
+        return given | self.settings
 
     def get(self, target: str, **options: Any) -> Answer:
         """Send a request to nginx."""
-        return request(("127.0.0.1", self.port), target, **options)
+        return request((self.host, self.port), target, **options)
 
     def probe(self, target: str) -> int:
         """Return the status that the daemon's admin server gives, or 0."""
         try:
-            return request(("127.0.0.1", self.admin_port), target).status
+            return request((self.host, self.admin_port), target).status
         except OSError:
             return 0
 
