@@ -10,7 +10,8 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -18,8 +19,10 @@ from urllib.parse import urlencode
 
 import urllib3
 
+from rayproxy.listing import Listing
+
 JSON = "application/json"
-MAX_BODY = 512 * 1024 * 1024
+MAX_BODY = 32 * 1024 * 1024  # bytes of an answer, or of an event; of a list it is its objects that are bounded
 
 # A connection whose other end vanished is noticed after 30 + 3 * 10 s.
 _KEEPALIVE = [
@@ -103,6 +106,12 @@ class ApiServer:
         """Return a GET's JSON object; raise ApiError."""
         return self._whole(_Request("GET", _target(path, query)))
 
+    def list(self, path: str, query: Mapping[str, str]) -> Page:
+        """Ask for one page of a list, whose objects are read as they are iterated over; both raise ApiError."""
+        request = _Request("GET", _target(path, query))
+        deadline = time.monotonic() + self._deadlines.whole
+        return Page(request, self._send(request), deadline)
+
     def send(
         self,
         method: str,
@@ -171,6 +180,34 @@ class ApiServer:
             self._session = _Session(login, pool)
 
 
+class Page:
+    """One page of a list. Its objects are held one at a time; `metadata` and `size` (bytes) are there at the end."""
+
+    def __init__(self, request: _Request, response: urllib3.BaseHTTPResponse, deadline: float) -> None:
+        self.size = 0
+        self._request = request
+        self._chunks = _chunks(request, response, deadline)
+        self._listing = Listing(self._counted())
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Return the list's own metadata."""
+        return self._listing.metadata
+
+    def __iter__(self) -> Iterator[object]:
+        """Yield the objects; raise ApiError where the answer breaks off, GarbledError where it is no list."""
+        with closing(self._chunks):
+            try:
+                yield from self._listing
+            except (ValueError, RecursionError) as error:
+                raise GarbledError(f"{self._request}: the answer is not a list: {str(error)[:200]}") from error
+
+    def _counted(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self.size += len(chunk)
+            yield chunk
+
+
 def _target(path: str, query: Mapping[str, str] | None) -> str:
     return f"{path}?{urlencode(query)}" if query else path
 
@@ -205,19 +242,32 @@ def _tls_context(login: Login) -> ssl.SSLContext:
     return context
 
 
+def _chunks(
+    request: _Request, response: urllib3.BaseHTTPResponse, deadline: float
+) -> Generator[bytes, None, None]:
+    """Yield the body as it comes; one that is not read to its end takes its connection with it."""
+    ended = False
+    try:
+        while chunk := response.read1(1 << 20):
+            yield chunk
+            if time.monotonic() > deadline:
+                raise ApiError(f"{request}: the answer did not end in time")
+        ended = True
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise ApiError(f"{request}: {_words(error)}") from error
+    finally:
+        response.release_conn() if ended else response.close()
+
+
 def _read(request: _Request, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    try:
-        while chunk := response.read1(1 << 20):
+    with closing(_chunks(request, response, deadline)) as stream:
+        for chunk in stream:
             chunks.append(chunk)
             size += len(chunk)
-            if time.monotonic() > deadline or size > MAX_BODY:
-                response.close()
-                raise ApiError(f"{request}: the answer did not end in time; {size} bytes came")
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise ApiError(f"{request}: {_words(error)}") from error
-    response.release_conn()
+            if size > MAX_BODY:
+                raise ApiError(f"{request}: the answer is larger than {MAX_BODY} bytes")
     return b"".join(chunks)
 
 

@@ -21,7 +21,9 @@ from rayproxy.api import ApiError, ApiServer, GarbledError
 from rayproxy.model import Key
 from rayproxy.objects import UnreadableError, read_key
 
-PAGE = 500
+PAGE_FIRST, PAGE_MOST = 10, 500  # objects
+PAGE_BYTES = 4 << 20  # aimed at: what the API server must hold for one answer
+PAGE_GROWTH = 4  # at most, from one page to the next: small objects may stand before large ones
 PROBLEMS = 5  # that are told of one resource; more of them say nothing new
 GONE, NOT_FOUND, FORBIDDEN, UNAUTHORIZED, TOO_MANY = 410, 404, 403, 401, 429
 
@@ -149,19 +151,16 @@ class Reflector(Generic[T]):
     def _pages(self) -> tuple[dict[Key, T], tuple[str, ...], str]:
         items: dict[Key, T] = {}
         problems: tuple[str, ...] = ()
-        token = ""
+        token, limit = "", PAGE_FIRST
         while True:
-            query = {**self.resource.query, "limit": str(PAGE)} | ({"continue": token} if token else {})
-            page = self._api.get(self.resource.path, query)
-            metadata, objects = page.get("metadata"), page.get("items")
-            if not isinstance(metadata, dict) or not isinstance(objects, list | None):
-                raise GarbledError(f"GET {self.resource.path}: the answer is not a list")
-            found, skipped = self._read(objects or ())
-            items |= found
-            problems = (problems + skipped)[:PROBLEMS]
-            token = str(metadata.get("continue") or "")
+            query = {**self.resource.query, "limit": str(limit)} | ({"continue": token} if token else {})
+            page = self._api.list(self.resource.path, query)
+            before = len(items)
+            problems = (problems + self._read(page, items))[:PROBLEMS]
+            token = str(page.metadata.get("continue") or "")
             if not token:
-                return items, problems, str(metadata.get("resourceVersion") or "")
+                return items, problems, str(page.metadata.get("resourceVersion") or "")
+            limit = _next_limit(limit, len(items) - before, page.size)
 
     def _keep(self, items: dict[Key, T], problems: tuple[str, ...], version: str) -> dict[Key, T]:
         with self._lock:
@@ -226,7 +225,8 @@ class Reflector(Generic[T]):
         if kind == "BOOKMARK":
             self._apply(obj, {}, deleted=False)
         elif kind in ("ADDED", "MODIFIED", "DELETED"):
-            items, problems = self._read([obj])
+            items: dict[Key, T] = {}
+            problems = self._read([obj], items)
             if self._apply(obj, items, deleted=kind == "DELETED"):
                 self._wake()
             if new := tuple(problem for problem in problems if problem not in self.problems):
@@ -261,15 +261,15 @@ class Reflector(Generic[T]):
         self._version = version
         return True
 
-    def _read(self, objects: Iterable[object]) -> tuple[dict[Key, T], tuple[str, ...]]:
-        items: dict[Key, T] = {}
+    def _read(self, objects: Iterable[object], items: dict[Key, T]) -> tuple[str, ...]:
+        """Add what the objects say to `items`, and return what is wrong with the others."""
         problems: dict[str, None] = {}
         for obj in objects:
             try:
                 items[read_key(obj)] = self.resource.read(obj)
             except UnreadableError as error:
                 problems[f"{self.resource.name}: an object was skipped: {error}"] = None
-        return items, tuple(problems)[:PROBLEMS]
+        return tuple(problems)[:PROBLEMS]
 
     def _become(self, condition: Condition) -> None:
         if condition != self.condition:
@@ -308,6 +308,12 @@ class Reflector(Generic[T]):
         self._failures[gone] += 1
         self._stop.wait(max(min(wait, timing.backoff_cap), min(error.retry_after or 0.0, timing.retry_after_cap)))
         self._paused = time.monotonic()
+
+
+def _next_limit(limit: int, objects: int, size: int) -> int:
+    """Return how many objects to ask for next, after a page of `objects` in `size` bytes."""
+    fitting = PAGE_BYTES * objects // max(size, 1)
+    return max(1, min(fitting, limit * PAGE_GROWTH, PAGE_MOST))
 
 
 def _number(version: str) -> int:

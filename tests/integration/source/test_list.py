@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,20 @@ from tests.support.tcpproxy import TcpProxy
 from tests.support.waiting import until
 
 Reflect = Callable[..., Reflection]
+ROOT = Path(__file__).parents[3]
+# Lists once, and prints how many objects came and by how many KiB the process grew for it at its largest.
+MEASURE = """
+import resource, sys
+from tests.support.reflecting import FAST, Diary
+from rayproxy.api import ApiServer, Login
+from rayproxy.cluster import rayservices
+from rayproxy.reflector import Reflector
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+diary = Diary()
+reflector = Reflector(ApiServer(lambda: Login(sys.argv[1]), 60.0), rayservices("", None), diary.wake, diary, FAST)
+before = peak()
+print(len(reflector.refresh()), peak() - before)
+"""
 
 
 def _listing(body: object) -> bytes:
@@ -26,9 +43,33 @@ def test_pages_are_joined(api: ScriptedApi, reflect: Reflect):
     reflection = reflect()
     reflection.until_names("a", "b", "c")
     assert [seen.query.get("continue") for seen in api.list_requests] == [None, "one", "two"]
-    assert {seen.query["limit"] for seen in api.list_requests} == {"500"}
+    assert [seen.query["limit"] for seen in api.list_requests] == ["10", "40", "160"], "small objects, larger pages"
     reflection.until_watching()
     assert api.watch_requests[0].version == "7"
+
+
+def test_pages_of_large_objects_stay_small(api: ScriptedApi, reflect: Reflect):
+    large = {"annotations": {"note": "x" * 1_400_000}}
+    api.lists += [page([rayservice(f"a{number}", **large) for number in range(10)], 7, "more")]
+    api.lists += [page([rayservice("b")], 7, "more"), page([rayservice("c")], 7)]
+    reflect().until_names("b", "c", *(f"a{number}" for number in range(10)))
+    assert [seen.query["limit"] for seen in api.list_requests] == ["10", "2", "8"]
+
+
+@pytest.mark.fault(64)
+@pytest.mark.parametrize("content", ["text", "empty lists"])
+def test_memory_is_bounded_by_what_is_kept_and_not_by_what_was_sent(api: ScriptedApi, content: str):
+    """40 RayServices of 1.4 MB come in one page, as a tenant can make them: 56 MB of text, up to 1 GB as objects."""
+    junk = {"annotations": {"note": "x" * 1_400_000}} if content == "text" else {"junk": [[]] * 350_000}
+    objects = [json.dumps(rayservice(f"a{number}", **junk)).encode() for number in range(40)]
+    body = b'{"kind":"RayServiceList","metadata":{"resourceVersion":"7"},"items":[%s]}' % b",".join(objects)
+    api.lists.append(raw(body))
+    measured = subprocess.run(
+        [sys.executable, "-c", MEASURE, api.url], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    listed, kib = measured.stdout.split()
+    assert listed == "40"
+    assert int(kib) < 50 * 1024
 
 
 @pytest.mark.fault(7)

@@ -22,7 +22,7 @@ def test_a_list_comes_first_and_the_watch_begins_where_it_ended(api: ScriptedApi
     reflection.until_names("a")
     reflection.until_watching()
     listed, watched = api.seen[:2]
-    assert listed.query == {"limit": "500"}, "no resourceVersion: a consistent read, not a cache"
+    assert listed.query == {"limit": "10"}, "no resourceVersion: a consistent read, not a cache"
     assert watched.version == str(api.version)
     assert watched.query["allowWatchBookmarks"] == "true"
     assert 240 <= int(watched.query["timeoutSeconds"]) <= 480
