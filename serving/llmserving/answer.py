@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
     from llmserving.generation import Job
     from llmserving.server import Server
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS = 2.0  # seconds beyond `request_timeout` in which a stream may still say that it ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +89,17 @@ class Answer(Response):
         with self._server.admission.enter(len(self._jobs)):
             self._server.metrics.count("serving_prompt_tokens", self._prompt_tokens)
             work = self._send_events(send) if self._stream else self._send_whole(send)
-            await until_disconnect(receive, work)
+            await until_disconnect(receive, self._in_time(work))
         self._server.metrics.observe("serving_request_seconds", time.monotonic() - self._started)
+
+    async def _in_time(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work, or give it up where its reader does not take what is sent: the places are for others."""
+        limit = self._server.settings.request_timeout
+        try:
+            async with asyncio.timeout(limit + LAST_WORDS):
+                await work
+        except TimeoutError:
+            log.warning("an answer was cut off after %g seconds: its reader did not take what was sent", limit)
 
     async def _send_whole(self, send: Send) -> None:
         results = [Result() for _ in self._jobs]

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from llmserving import words
 from llmserving.engines.base import EngineDeadError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ async def _unforeseen(_: Request, error: Any) -> JSONResponse:  # noqa: ANN401
 
 
 async def _invalid(_: Request, error: Any) -> JSONResponse:  # noqa: ANN401
-    return response(invalid(error.errors()))
+    return response(invalid(error.errors(), error.body))
 
 
 async def _http(request: Request, error: Any) -> JSONResponse:  # noqa: ANN401
@@ -94,12 +95,18 @@ async def _http(request: Request, error: Any) -> JSONResponse:  # noqa: ANN401
     return answer
 
 
-def invalid(problems: list[Any]) -> ApiError:
-    """Return the error for what validation found: the first problem, by name."""
+def not_json(fault: str, character: int) -> ApiError:
+    """Return the error for a body that cannot be read; `character` is 0 where the place is not known."""
+    place = f" (character {character})" if character else ""
+    return bad_request(f"the body is not JSON: {fault}{place}")
+
+
+def invalid(problems: list[Any], body: object) -> ApiError:
+    """Return the error for what validation found in a body."""
     first = problems[0]
-    where = [str(part) for part in first["loc"] if part != "body"]
     if first["type"] == "json_invalid":
-        return bad_request(f"the body is not JSON: {first['ctx']['error']}")
-    if first["type"] == "extra_forbidden":
-        return bad_request(f"{'.'.join(where)}: this server does not know the parameter", where[0])
-    return bad_request(f"{'.'.join(where) or 'body'}: {first['msg']}", where[0] if where else None)
+        return not_json(first["ctx"]["error"], first["loc"][-1])
+    if first["loc"] == ("body",) and not isinstance(body, (dict, list)):
+        return bad_request("the body is to be an object of JSON, with Content-Type: application/json")
+    message, param = words.describe(problems, body)
+    return bad_request(message, param)

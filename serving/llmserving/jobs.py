@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from llmserving import rendering
 from llmserving.engines.base import Sampling
 from llmserving.errors import ApiError, bad_request
 from llmserving.generation import Job
-from llmserving.tokenizer import ChatTemplateError
+from llmserving.rendering import ChatTemplateError
+from llmserving.words import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from llmserving.server import Server
 
 OFF_THE_LOOP = 4096  # characters: a longer text is encoded in a thread, so that the loop goes on meanwhile
-PLAIN = {"type": "text"}
 
 
 async def encode(server: Server, text: str, *, special: bool = True) -> list[int]:
@@ -33,14 +35,12 @@ async def encode_chat(
     server: Server, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any] | None = None
 ) -> list[int]:
     """Return the tokens of a conversation; raise ApiError 400 if it cannot fit or has no template."""
-    text = "".join(str(message["content"]) for message in messages)
-    check_characters(server, text)
+    check_characters(server, "".join(str(message["content"]) for message in messages))
     try:
-        if len(text) < OFF_THE_LOOP:
-            return server.tokenizer.chat(messages, options or {})
-        return await asyncio.to_thread(server.tokenizer.chat, messages, options or {})
+        text = await rendering.in_time(partial(server.tokenizer.render, messages, options or {}))
     except ChatTemplateError as error:
         raise bad_request(str(error), "messages") from error
+    return await encode(server, text, special=False)
 
 
 def check_characters(server: Server, text: str) -> None:
@@ -56,7 +56,7 @@ def check_characters(server: Server, text: str) -> None:
 def check_model(server: Server, name: str | None) -> None:
     """Raise ApiError 404 for another model's name."""
     if name is not None and name != server.settings.served_name:
-        raise ApiError(404, f"the model {name!r} is not here: GET /v1/models lists what is", param="model")
+        raise ApiError(404, f"model: {shown(name)} is not here, GET /v1/models lists what is", param="model")
 
 
 def sampling(
@@ -135,9 +135,9 @@ def _biases(server: Server, given: Mapping[str, float]) -> dict[int, float]:
 
 
 def _schema(server: Server, response_format: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    if response_format is None or response_format == PLAIN:
+    kind = None if response_format is None else response_format.get("type")
+    if response_format is None or kind == "text":
         return None
-    kind = response_format.get("type")
     if "response_format" not in server.engine.features:
         raise bad_request(f"response_format: this engine cannot do {kind!r}, only 'text'", "response_format")
     described = response_format.get("json_schema")

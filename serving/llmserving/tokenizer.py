@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from llmserving import rendering
+from llmserving.rendering import ChatTemplateError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 BYTES = 256
-
-
-class ChatTemplateError(ValueError):
-    """The messages cannot be put into the model's chat format; the text says why."""
 
 
 class Tokenizer(Protocol):
@@ -22,6 +21,7 @@ class Tokenizer(Protocol):
     vocabulary_size: int
     longest_token: int  # in characters
     has_chat_template: bool
+    template_options: frozenset[str]  # what the chat template reads and a caller may set
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Return the token ids of a text, with the model's own prefix (BOS) if `special`."""
@@ -31,8 +31,8 @@ class Tokenizer(Protocol):
         """Return the text of token ids; `special` keeps special tokens."""
         ...
 
-    def chat(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> list[int]:
-        """Return the token ids of a conversation, ready for the answer; raise ChatTemplateError."""
+    def render(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
+        """Return the text of a conversation, ready for the answer, special tokens and all; raise ChatTemplateError."""
         ...
 
 
@@ -43,6 +43,7 @@ class ByteTokenizer:
     vocabulary_size = BYTES + 1
     longest_token = 1
     has_chat_template = True
+    template_options: frozenset[str] = frozenset()
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:  # noqa: ARG002 - there are none
         """Return the bytes of the text."""
@@ -53,9 +54,9 @@ class ByteTokenizer:
         text = bytes(i for i in ids if i < BYTES).decode(errors="replace")
         return text + "</s>" if special and self.stop_ids.intersection(ids) else text
 
-    def chat(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> list[int]:  # noqa: ARG002
-        """Return the bytes of the last message."""
-        return self.encode(str(messages[-1]["content"]))
+    def render(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:  # noqa: ARG002
+        """Return the last message."""
+        return str(messages[-1]["content"])
 
 
 class ModelTokenizer:
@@ -74,6 +75,7 @@ class ModelTokenizer:
         self.vocabulary_size = max(vocabulary.values()) + 1
         self.longest_token = max(map(len, vocabulary))
         self.has_chat_template = bool(self._tokenizer.chat_template)
+        self.template_options = rendering.prepare(self._tokenizer) if self.has_chat_template else frozenset()
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Return the token ids of a text, with the model's own prefix (BOS) if `special`."""
@@ -86,8 +88,8 @@ class ModelTokenizer:
             self._tokenizer.decode(list(ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False)
         )
 
-    def chat(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> list[int]:
-        """Return the token ids of a conversation, ready for the answer; raise ChatTemplateError."""
+    def render(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
+        """Return the text of a conversation, ready for the answer, special tokens and all; raise ChatTemplateError."""
         if not self.has_chat_template:
             raise ChatTemplateError(
                 "the model has no chat template: send a text to /v1/completions, or set SERVING_CHAT_TEMPLATE"
@@ -95,13 +97,12 @@ class ModelTokenizer:
         from jinja2 import TemplateError  # noqa: PLC0415 - comes with the models
 
         try:
-            encoded = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
-                tokenize=True,
-                return_dict=True,
-                **{"add_generation_prompt": True, **options},
+            return str(
+                self._tokenizer.apply_chat_template(
+                    [dict(message) for message in messages],
+                    tokenize=False,
+                    **{"add_generation_prompt": True, **options},
+                )
             )
-        except (TemplateError, ValueError, TypeError, KeyError) as error:
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise ChatTemplateError(f"the model's chat template does not take these messages: {error}") from error
-        ids: list[int] = encoded["input_ids"]
-        return ids

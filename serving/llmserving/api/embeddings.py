@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
+from llmserving.api.body import JsonRoute
 from llmserving.api.requests import EmbeddingRequest
 from llmserving.errors import ApiError, bad_request
 from llmserving.jobs import check_model
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def router(server: Server) -> APIRouter:
     """Return the route."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=JsonRoute)
 
     @routes.post("/embeddings")
     async def embeddings(body: EmbeddingRequest) -> dict[str, Any]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
 from llmserving.answer import Answer, Usage
+from llmserving.api.body import JsonRoute, in_time, parse_forgiving
 from llmserving.api.openai import chat_jobs
 from llmserving.api.openai_format import ChatFormat
 from llmserving.api.requests import ChatRequest, InferenceRequest
-from llmserving.errors import bad_request, invalid
+from llmserving.errors import invalid, not_json
 from llmserving.generation import Job
 from llmserving.jobs import encode, encode_chat, sampling
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from llmserving.errors import ApiError
     from llmserving.generation import Piece, Result
     from llmserving.server import Server
-
-# A string, kept; or a comma before a closing bracket, dropped: the documented request has one.
-TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
 
 
 class InferenceFormat:
@@ -75,11 +72,11 @@ class LegacyChatFormat(ChatFormat):
 
 def router(server: Server) -> APIRouter:
     """Return both routes."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=JsonRoute)
 
     @routes.post("/inference", response_model=None)
     async def inference(request: Request) -> Answer:
-        body = parse_inference(await request.body())
+        body = await in_time(parse_inference, await request.body())
         prompt = await _prompt(server, body.input)
         job = Job(0, tuple(prompt), sampling(server, body, prompt, body.max_tokens))
         return Answer(server, [job], InferenceFormat(), stream=False)
@@ -103,12 +100,14 @@ def router(server: Server) -> APIRouter:
 def parse_inference(raw: bytes) -> InferenceRequest:
     """Return the request in a body of JSON, a comma too many forgiven; raise ApiError 400."""
     try:
-        value = json.loads(TRAILING_COMMA.sub(lambda match: match[1] or "", raw.decode()))
+        value = parse_forgiving(raw)
+    except JSONDecodeError as error:
+        raise not_json(error.msg, error.pos) from error
+    try:
         return InferenceRequest.model_validate(value)
     except ValidationError as error:
-        raise invalid(error.errors()) from error
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise bad_request(f"the body is not JSON: {error}") from error
+        problems = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+        raise invalid(problems, value) from error
 
 
 async def _prompt(server: Server, text: str) -> list[int]:

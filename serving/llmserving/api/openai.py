@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
 from llmserving.answer import Answer
+from llmserving.api.body import JsonRoute
 from llmserving.api.openai_format import ChatFormat, CompletionFormat
 from llmserving.api.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from llmserving.errors import ApiError, bad_request
 from llmserving.jobs import check_model, encode, encode_chat, openai_jobs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmserving.api.requests import TemplateFields
     from llmserving.generation import Job
     from llmserving.server import Server
+
+log = logging.getLogger(__name__)
 
 
 def router(server: Server) -> APIRouter:
     """Return the routes that have a version: /chat/completions, /completions, /models."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=JsonRoute)
 
     @routes.post("/chat/completions", response_model=None)
     async def chat(body: ChatRequest) -> Answer:
@@ -64,7 +72,7 @@ def router(server: Server) -> APIRouter:
 
 def token_router(server: Server) -> APIRouter:
     """Return /tokenize and /detokenize, which have no version."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=JsonRoute)
 
     @routes.post("/tokenize")
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
@@ -72,11 +80,10 @@ def token_router(server: Server) -> APIRouter:
         if (body.prompt is None) == (body.messages is None):
             raise bad_request("either prompt or messages, one of them", "prompt")
         if body.messages is not None:
-            options = {"add_generation_prompt": body.add_generation_prompt}
-            ids = await encode_chat(server, [message.plain() for message in body.messages], options)
+            ids = await encode_chat(server, [message.plain() for message in body.messages], _options(server, body))
         else:
             ids = await encode(server, body.prompt or "", special=body.add_special_tokens)
-        strings = [server.tokenizer.decode([i], special=True) for i in ids] if body.return_token_strs else None
+        strings = await asyncio.to_thread(_strings, server, ids) if body.return_token_strs else None
         length = server.engine.context_length
         return {"count": len(ids), "max_model_len": length, "tokens": ids, "token_strs": strings}
 
@@ -96,15 +103,24 @@ async def chat_jobs(server: Server, body: ChatRequest) -> list[Job]:
     """Return the jobs of a conversation; raise ApiError for what cannot be done."""
     if body.top_logprobs and not body.logprobs:
         raise bad_request("top_logprobs: only with logprobs set to true", "top_logprobs")
-    if body.continue_final_message and body.add_generation_prompt:
-        raise bad_request("continue_final_message: only with add_generation_prompt set to false", "messages")
-    options = {
-        **(body.chat_template_kwargs or {}),
+    prompt = await encode_chat(server, [message.plain() for message in body.messages], _options(server, body))
+    return openai_jobs(server, body, [prompt], body.max_completion_tokens or body.max_tokens)
+
+
+def _options(server: Server, body: TemplateFields) -> dict[str, Any]:
+    """Return what the chat template is told: of the caller's options those that it reads."""
+    given = body.template_options
+    if unread := sorted(given.keys() - server.tokenizer.template_options):
+        log.debug("ignored, for the chat template does not read it: %s", ", ".join(unread))
+    return {
+        **{name: value for name, value in given.items() if name not in unread},
         "add_generation_prompt": body.add_generation_prompt,
         "continue_final_message": body.continue_final_message,
     }
-    prompt = await encode_chat(server, [message.plain() for message in body.messages], options)
-    return openai_jobs(server, body, [prompt], body.max_completion_tokens or body.max_tokens)
+
+
+def _strings(server: Server, ids: Sequence[int]) -> list[str]:
+    return [server.tokenizer.decode([i], special=True) for i in ids]
 
 
 def _check_completion(body: CompletionRequest) -> None:

@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from llmserving.api.fields import (
+    Body,
+    Count,
+    Lists,
+    Natural,
+    Penalty,
+    StopString,
+    Strict,
+    Text,
+    Texts,
+    TokenIds,
+    Whole,
+)
+from llmserving.api.messages import Message, TemplateOptions, ZhipuMessage
+from llmserving.api.refused import OLD_ROUTES, PROMPT, SAMPLING, TOOLS, fault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llmserving.api.refused import Refusal
 
 MAX_LOGPROBS = 20
 MAX_STOPS = 16
+MAX_MESSAGES = 2048  # more is no conversation; templates may look at each message for each
+MAX_BIASES = 1024
 
-Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
-StopString = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Text = Annotated[str, StringConstraints(min_length=1)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
-class Strict(BaseModel):
-    """Refuse unknown parameters and wrong types; a number in quotes is a string."""
+def _token_id(key: str) -> str:
+    if not re.fullmatch("0|[1-9][0-9]{0,9}", key):
+        raise PydanticCustomError("token_id", "a key of it is a token's id: a whole number, in quotes")
+    return key
 
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+def _response_format(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what is no response format; whether the engine can do it is known later."""
+    kinds = ("text", "json_object", "json_schema")
+    if value.get("type") not in kinds:
+        raise PydanticCustomError("response_format", "its type is one of {kinds}", {"kinds": ", ".join(kinds)})
+    return value
 
 
 class StreamOptions(Strict):
@@ -28,36 +59,35 @@ class StreamOptions(Strict):
     continuous_usage_stats: bool = False
 
 
-class SamplingFields(Strict):
+class SamplingFields(Body):
     """How to sample; None means as the model's authors advise (generation_config.json)."""
+
+    refusals: ClassVar[Mapping[str, Refusal]] = PROMPT | SAMPLING
 
     temperature: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1)] | None = None
+    top_k: Annotated[int, Field(ge=-1), Whole] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Count | None = None
 
 
 class OpenAIFields(SamplingFields):
     """What chat and text completions have in common."""
 
     model: str | None = None
-    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS, fail_fast=True)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63), Whole] | None = None
+    n: Annotated[int, Field(ge=1, le=128), Whole] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: (
+        Annotated[dict[Annotated[str, AfterValidator(_token_id)], Bias], Field(max_length=MAX_BIASES)] | None
+    ) = None
     ignore_eos: bool = False
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    response_format: dict[str, Any] | None = None
-    # These change no answer here.
-    user: str | None = None
-    metadata: dict[str, Any] | None = None
-    store: Literal[False] | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    response_format: Annotated[dict[str, Any], AfterValidator(_response_format)] | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -72,41 +102,43 @@ class OpenAIFields(SamplingFields):
         raise NotImplementedError
 
 
-class TextPart(Strict):
-    """A part of a message that is text; other kinds need another model."""
+class TemplateFields(Body):
+    """What a chat template is told beside the messages."""
 
-    type: Literal["text"]
-    text: str
-
-
-class Message(Strict):
-    """One message of a conversation."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
-    name: str | None = None
-
-    def plain(self) -> dict[str, str]:
-        """Return the message as chat templates know it: role and text."""
-        parts = self.content or ""
-        text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
-        role = "system" if self.role == "developer" else self.role
-        return {"role": role, "content": text} | ({"name": self.name} if self.name else {})
-
-
-class ChatRequest(OpenAIFields):
-    """POST /v1/chat/completions."""
-
-    messages: Annotated[list[Message], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateOptions | None = None
+    reasoning_effort: Annotated[str, StringConstraints(max_length=64)] | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+
+    @property
+    def template_options(self) -> dict[str, Any]:
+        """Return what the template may read: the names are the caller's own."""
+        effort = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
+        return {**(self.chat_template_kwargs or {}), **effort}
+
+    @model_validator(mode="after")
+    def _begin_or_continue(self) -> Self:
+        if self.continue_final_message and self.add_generation_prompt:
+            text = "only with add_generation_prompt set to false"
+            raise fault("continue_final_message", text, self.continue_final_message)
+        return self
+
+
+class ChatRequest(TemplateFields, OpenAIFields):
+    """POST /v1/chat/completions."""
+
+    messages: Messages
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), Whole] | None = None
+    tools: list[Any] | None = None
     tool_choice: Literal["none", "auto"] | None = None
-    parallel_tool_calls: bool | None = None
+
+    @model_validator(mode="after")
+    def _call_no_tool(self) -> Self:
+        if self.tools and self.tool_choice != "none":  # with "none" they change no text
+            raise fault("tools", TOOLS, self.tools)
+        return self
 
     @property
     def top_logprobs_wanted(self) -> int | None:
@@ -117,11 +149,10 @@ class ChatRequest(OpenAIFields):
 class CompletionRequest(OpenAIFields):
     """POST /v1/completions."""
 
-    prompt: Text | TokenIds | Annotated[list[Text] | list[TokenIds], Field(min_length=1, max_length=128)]
-    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    prompt: Text | TokenIds | Annotated[Texts | Lists, Field(min_length=1, max_length=128)]
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), Whole] | None = None
     echo: bool = False
-    best_of: int | None = None
-    suffix: None = None
+    best_of: Count | None = None
 
     @property
     def top_logprobs_wanted(self) -> int | None:
@@ -136,51 +167,50 @@ class CompletionRequest(OpenAIFields):
         return [prompt] if one else prompt
 
 
-class EmbeddingRequest(Strict):
+class EmbeddingRequest(Body):
     """POST /v1/embeddings."""
 
-    input: Text | TokenIds | Annotated[list[Text] | list[TokenIds], Field(min_length=1, max_length=256)]
+    refusals: ClassVar[Mapping[str, Refusal]] = PROMPT
+
+    input: Text | TokenIds | Annotated[Texts | Lists, Field(min_length=1, max_length=256)]
     model: str | None = None
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Annotated[int, Field(gt=0)] | None = None
-    user: str | None = None
+    dimensions: Count | None = None
 
 
-class TokenizeRequest(Strict):
+class TokenizeRequest(TemplateFields):
     """POST /tokenize: a text, or a conversation."""
+
+    refusals: ClassVar[Mapping[str, Refusal]] = PROMPT
 
     model: str | None = None
     prompt: str | None = None
-    messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    messages: Messages | None = None
     add_special_tokens: bool = True
-    add_generation_prompt: bool = True
     return_token_strs: bool = False
 
 
-class DetokenizeRequest(Strict):
+class DetokenizeRequest(Body):
     """POST /detokenize."""
 
     model: str | None = None
-    tokens: list[Annotated[int, Field(ge=0)]]
+    tokens: Annotated[list[Natural], Field(fail_fast=True)]
 
 
 class InferenceRequest(SamplingFields):
     """POST /inference."""
 
+    refusals: ClassVar[Mapping[str, Refusal]] = PROMPT | SAMPLING | OLD_ROUTES
+
     input: Text
-
-
-class ZhipuMessage(Strict):
-    """One message of the Zhipu protocol."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
 
 
 class ZhipuRequest(SamplingFields):
     """POST /embeddings/QuestionAnswer."""
 
-    prompt: Text | Annotated[list[ZhipuMessage], Field(min_length=1)]
+    refusals: ClassVar[Mapping[str, Refusal]] = PROMPT | SAMPLING | OLD_ROUTES
+
+    prompt: Text | Annotated[list[ZhipuMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     temperature: Annotated[float, Field(ge=0, le=1)] | None = 0.95
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 0.7
     incremental: bool = True
@@ -189,7 +219,6 @@ class ZhipuRequest(SamplingFields):
     # The front end's own, and the way it used to name the transport: `stream` decides.
     secretKey: str | None = Field(None, repr=False)  # noqa: N815 - the protocol's name
     invoke_method: Literal["invoke", "async-invoke", "sse-invoke", "sync", "async", "sse"] | None = None
-    model: str | None = None
     return_type: Literal["text"] | None = None
     sseFormat: Literal["data"] | None = None  # noqa: N815 - the protocol's name
 
@@ -198,4 +227,4 @@ class ZhipuRequest(SamplingFields):
         """Return the conversation as chat templates know it."""
         if isinstance(self.prompt, str):
             return [{"role": "user", "content": self.prompt}]
-        return [message.model_dump() for message in self.prompt]
+        return [message.plain() for message in self.prompt]

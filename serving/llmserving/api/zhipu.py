@@ -10,6 +10,7 @@ from fastapi import APIRouter
 
 from llmserving import sse
 from llmserving.answer import Answer
+from llmserving.api.body import JsonRoute
 from llmserving.api.openai_format import usage_numbers
 from llmserving.api.requests import ZhipuRequest
 from llmserving.errors import ApiError
@@ -74,7 +75,7 @@ class ZhipuFormat:
 
 def router(server: Server) -> APIRouter:
     """Return the route."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=JsonRoute)
 
     @routes.post("/embeddings/QuestionAnswer", response_model=None)
     async def question_answer(body: ZhipuRequest, *, stream: bool | None = None) -> Answer:

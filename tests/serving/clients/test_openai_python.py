@@ -85,7 +85,7 @@ def test_embeddings_are_vectors_in_either_encoding(client, encoding):
         ({"max_tokens": 0}, openai.BadRequestError),
         ({"messages": [{"role": "user", "content": "x " * 2000}]}, openai.BadRequestError),
         ({"stream_options": {"include_usage": True}}, openai.BadRequestError),
-        ({"extra_body": {"no_such_parameter": 1}}, openai.BadRequestError),
+        ({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}, openai.BadRequestError),
     ],
 )
 def test_what_cannot_be_done_raises_the_clients_own_error(client, options, error):

@@ -1,0 +1,70 @@
+"""The types of the parameters, and what all parts of a body have in common."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from llmserving.api import refused
+from llmserving.words import dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+MOST = 2**31 - 1  # a count beyond it is a mistake, whatever the context
+NAMES_LOGGED = 20
+
+
+def _whole(value: object) -> object:
+    """Return 128.0 as 128: JSON has one kind of number, and some clients write every one with a point."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)
+Count = Annotated[int, Field(ge=1, le=MOST), Whole]
+Natural = Annotated[int, Field(ge=0, le=MOST), Whole]
+Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+StopString = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+Texts = Annotated[list[Text], Field(fail_fast=True)]
+TokenIds = Annotated[list[Natural], Field(min_length=1, fail_fast=True)]
+Lists = Annotated[list[TokenIds], Field(fail_fast=True)]
+
+
+class Strict(BaseModel):
+    """Refuse wrong types, a number in quotes too, and what a table says; keep what nobody knows, to ignore it."""
+
+    model_config = ConfigDict(extra="allow", strict=True, protected_namespaces=())
+    refusals: ClassVar[Mapping[str, refused.Refusal]] = {}
+
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        refused.check(self.refusals, self.model_extra or {})
+        return self
+
+
+class Body(Strict):
+    """A whole body: what it says in vain is told to the log, in one line."""
+
+    @model_validator(mode="after")
+    def _tell_what_is_ignored(self) -> Self:
+        if log.isEnabledFor(logging.DEBUG) and (names := list(islice(ignored(self), NAMES_LOGGED))):
+            log.debug("%s: ignored, for it changes nothing here: %s", type(self).__name__, ", ".join(names))
+        return self
+
+
+def ignored(value: Any, *place: str) -> Iterator[str]:  # noqa: ANN401 - whatever a field holds
+    """Yield the names of what a body says and no field is for, parts of its messages included."""
+    if isinstance(value, Strict):
+        yield from (dotted([*place, name]) for name in value.model_extra or {})
+        for name in value.model_fields_set & type(value).model_fields.keys():
+            yield from ignored(getattr(value, name), *place, name)
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            yield from ignored(one, *place, str(index))
