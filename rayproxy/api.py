@@ -242,9 +242,7 @@ def _tls_context(login: Login) -> ssl.SSLContext:
     return context
 
 
-def _chunks(
-    request: _Request, response: urllib3.BaseHTTPResponse, deadline: float
-) -> Generator[bytes, None, None]:
+def _chunks(request: _Request, response: urllib3.BaseHTTPResponse, deadline: float) -> Generator[bytes, None, None]:
     """Yield the body as it comes; one that is not read to its end takes its connection with it."""
     ended = False
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -21,7 +22,7 @@ VALUES = st.recursive(
 def pieces(raw: bytes, cuts: list[int]) -> list[bytes]:
     """Cut at these places, as a network would: no chunk is empty, since that ends an answer."""
     places = [0, *sorted({cut % (len(raw) + 1) for cut in cuts}), len(raw)]
-    return [raw[a:b] for a, b in zip(places, places[1:], strict=False) if a < b]
+    return [raw[a:b] for a, b in itertools.pairwise(places) if a < b]
 
 
 @given(
