@@ -173,8 +173,8 @@ def _serve_service(rs: RayService, services: _Services, policy: Policy) -> Servi
     if not_owned:
         raise _Refused("ServiceNotOwned", _why_not_owned(not_owned, rs))
     raise _NotYet(
-        f"no Service {' or '.join(_names(rs))} with the label ray.io/serve yet: KubeRay creates it once every "
-        "Serve application runs"
+        f"no Service {' or '.join(_names(rs))} in namespace {rs.key.namespace} with the label ray.io/serve yet: "
+        "KubeRay creates it once every Serve application runs"
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.apiserver.conftest import rayservice_crds
 from tests.support.apiserver import Cluster, local_api_server
+from tests.support.cli import rayproxy
 from tests.support.daemon import Daemon
 from tests.support.kuberay import KubeRay
 from tests.support.waiting import until
@@ -191,3 +192,77 @@ def test_changes_of_status_alone_cause_no_reload_no_write_and_no_cycle(daemon: D
     assert daemon.metric("rayproxy_reconcile_duration_seconds_count") <= cycles + 1
     assert daemon.reloads == reloads
     assert (daemon.state / "current").resolve() == current
+
+
+def test_a_suspended_rayservice_is_told_as_such_without_a_warning(daemon: Daemon, kuberay: KubeRay):
+    """In the order of KubeRay 1.7: the condition, then cluster and Service go; resumed, it makes a new Service."""
+    kuberay.routed("chat")
+    daemon.start()
+    daemon.until_state("chat", "accepted", kuberay.namespace)
+    if "suspend" not in kuberay.patch_rayservice("chat", {"spec": {"suspend": True}})["spec"]:
+        pytest.skip("this definition has no spec.suspend: KubeRay 1.7 and newer have it")
+    kuberay.set_status("chat", {"conditions": [condition("Suspending", "SuspendInProgress")]})
+    assert daemon.answers_from("chat", "everywhere"), "its Service is still there"
+    kuberay.delete_service("chat-serve-svc")
+    kuberay.set_status("chat", {"conditions": [condition("Suspended", "SuspendComplete")]})
+    row = daemon.until_state("chat", "suspended", kuberay.namespace)
+    assert "set it to false" in row["message"]
+    answer = daemon.route("chat")
+    assert (answer.status, answer.error_type, "retry-after" in answer.headers) == (503, "rayservice_suspended", False)
+    assert "suspended" in rayproxy(daemon, "routes").stdout
+    event = until("an Event tells it", lambda: [e for e in kuberay.events("chat") if e["reason"] == "RouteSuspended"])[
+        0
+    ]
+    assert event["type"] == "Normal"
+    assert [e for e in kuberay.events("chat") if e["type"] == "Warning"] == []
+    resumed = kuberay.patch_rayservice("chat", {"spec": {"suspend": False}})
+    daemon.until_state("chat", "pending", kuberay.namespace)
+    kuberay.service(resumed)
+    daemon.until_state("chat", "accepted", kuberay.namespace)
+    assert daemon.answers_from("chat", "everywhere")
+
+
+def test_what_kuberay_refuses_is_told_in_its_words_until_it_is_mended(daemon: Daemon, kuberay: KubeRay):
+    """As KubeRay 1.6.2 goes on: the condition stays after the mend, until an endpoint is ready."""
+    daemon.start()
+    made = kuberay.rayservice("chat", {"upgradeStrategy": {"type": "NewCluster"}})
+    refusal = condition("Ready", "ValidationFailed", "False", "the field x is wrong")
+    if "conditions" not in kuberay.set_status("chat", {"conditions": [refusal]}).get("status", {}):
+        pytest.skip("this definition keeps no conditions: KubeRay 1.3 and newer have them")
+    row = daemon.until_state("chat", "refused", kuberay.namespace)
+    assert (row["reason"], row["message"]) == ("ValidationFailed", "the field x is wrong")
+    answer = daemon.route("chat")
+    assert (answer.status, answer.error_type, "retry-after" in answer.headers) == (503, "rayservice_refused", False)
+    event = until("an Event tells it", lambda: kuberay.events("chat"))[0]
+    assert (event["type"], event["reason"]) == ("Warning", "RouteRefused")
+    assert "the field x is wrong" in event["message"]
+    assert made["metadata"]["generation"] == 1
+    kuberay.set_status(
+        "chat",
+        {"conditions": [refusal], "observedGeneration": 1, "pendingServiceStatus": {"rayClusterName": "chat-x7k2p"}},
+    )
+    daemon.until_state("chat", "pending", kuberay.namespace)
+    kuberay.service(made)
+    daemon.until_state("chat", "accepted", kuberay.namespace)
+
+
+def told(kuberay: KubeRay) -> set[tuple[str, str]]:
+    return {(event["type"], event["reason"]) for event in kuberay.events("chat")}
+
+
+def condition(kind: str, reason: str, status: str = "True", message: str = "m") -> dict[str, str]:
+    """Return a condition as KubeRay writes it."""
+    now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now}
+
+
+def test_a_name_that_kubernetes_takes_and_the_proxy_does_not_is_told_as_rejected(daemon: Daemon, kuberay: KubeRay):
+    names = ["7b-chat", "chat.v2", "a" * 253]
+    for name in names:
+        kuberay.rayservice(name)
+    kuberay.routed("good")
+    daemon.start()
+    for name in names:
+        daemon.until_state(name, "rejected", kuberay.namespace)
+        assert daemon.error(name) == "rayservice_rejected"
+    assert daemon.answers_from("good", "everywhere")

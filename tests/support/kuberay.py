@@ -60,10 +60,9 @@ class KubeRay:
     def patch_service(self, name: str, patch: dict[str, Any]) -> dict[str, Any]:
         return self.cluster.call("PATCH", self._services(name), patch, "application/merge-patch+json")
 
-    def set_status(self, name: str, status: dict[str, Any]) -> None:
-        self.cluster.call(
-            "PATCH", self._rayservices(name) + "/status", {"status": status}, "application/merge-patch+json"
-        )
+    def set_status(self, name: str, status: dict[str, Any]) -> dict[str, Any]:
+        path = self._rayservices(name) + "/status"
+        return self.cluster.call("PATCH", path, {"status": status}, "application/merge-patch+json")
 
     def delete_rayservice(self, name: str) -> None:
         self.cluster.call("DELETE", self._rayservices(name))

@@ -89,7 +89,7 @@ def test_a_clusters_service_is_no_backend_for_a_rayservice_with_another_active_c
 def test_a_rayservice_without_a_service_is_pending_and_says_which_service_it_waits_for():
     pending = only(rayservice(spec={"serveService": {"metadata": {"name": "given"}}}))
     assert isinstance(pending, Pending)
-    assert "no Service given or chat-serve-svc with the label ray.io/serve yet" in pending.message
+    assert "no Service given or chat-serve-svc in namespace default with the label ray.io/serve yet" in pending.message
 
 
 def test_a_service_without_its_address_yet_is_pending():
