@@ -15,6 +15,14 @@ class EngineDeadError(RuntimeError):
     """The engine will not produce another token; the replica has to be replaced."""
 
 
+class UnprovenError(Exception):
+    """The engine does not compute what the plain model does; the message says how that was seen."""
+
+
+class HangingError(UnprovenError):
+    """The engine did not answer in time: its thread is lost, and with it the process that it runs in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How one sequence is to be continued. Temperature 0 is greedy; top_k 0 means all tokens."""

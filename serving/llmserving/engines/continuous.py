@@ -41,7 +41,7 @@ PAGE_TOKENS = 64  # small pages: a short sequence wastes less, a common beginnin
 STEP_TOKENS = 512  # of prompts in one step: more would hold up the tokens of those already running
 CPU_SEQUENCES = 8  # full-length sequences that a CPU's cache holds, unless a setting says how many tokens
 PATROL_SECONDS = 5.0  # a waiting sequence looks after the worker this often
-STALL_SECONDS = 300.0  # one step never takes so long: the worker hangs
+STALL_SECONDS = 300.0  # one step never takes so long: the worker hangs; until the model's speed has been measured
 
 
 class ContinuousEngine:
@@ -53,6 +53,8 @@ class ContinuousEngine:
         self._states: dict[str, SequenceState] = {}
         self._ids = itertools.count()
         self._device = model.device
+        self.dtype = model.dtype
+        self.stall_seconds = STALL_SECONDS
         if model.device.type == "cpu":
             model.set_attn_implementation(attention.install())
         self._manager = model.init_continuous_batching(
@@ -66,24 +68,27 @@ class ContinuousEngine:
         self.context_length = min(context_length, infer_max_single_request_tokens(processor.cache))
         self._manager.start()
 
-    async def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
+    def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
         """Yield tokens as the worker makes them; closing the generator frees the sequence's place."""
+        return self.follow(prompt, SequenceState(prompt, sampling, self._device))
+
+    async def follow(self, prompt: Sequence[int], state: SequenceState) -> AsyncGenerator[Token, None]:
+        """Yield tokens as `submit` does; `state` chooses them."""
         self.check_health()
         request_id = f"sequence-{next(self._ids)}"
         outputs: asyncio.Queue[GenerationOutput] = asyncio.Queue()
         if not self._states:
             self._chooser.last_step = time.monotonic()  # nothing to do since the last one is no stall
-        state = self._states[request_id] = SequenceState(prompt, sampling, self._device)
+        self._states[request_id] = state
         self._manager.register_result_handler(request_id, outputs.put_nowait)
         finished, seen = False, 0
         try:
-            self._hand_over(request_id, prompt, sampling)
+            self._hand_over(request_id, prompt, state.sampling)
             while not finished:
                 output = await self._next(outputs)
                 finished = output.is_finished()
                 if output.error is not None:
-                    self.check_health()
-                    raise RuntimeError(f"the sequence failed: {output.error}")
+                    raise self._failure(output.error)
                 for token_id in output.generated_tokens[seen:]:
                     yield state.token(seen, token_id)
                     seen += 1
@@ -100,6 +105,12 @@ class ContinuousEngine:
         )
         if accepted is None:
             raise EngineDeadError("the continuous batching worker takes no more requests")
+
+    def _failure(self, error: str) -> RuntimeError:
+        """Return what a sequence's error means: a worker that dies fails them all before it says what of."""
+        if self._manager.background_thread_status.can_accept_new_requests() is None:
+            return RuntimeError(f"the sequence failed: {error}")
+        return EngineDeadError(f"the continuous batching worker died: {error}")
 
     async def _next(self, outputs: asyncio.Queue[GenerationOutput]) -> GenerationOutput:
         """Return the next output, looking after the worker while there is none."""
@@ -139,8 +150,10 @@ class ContinuousEngine:
         refusal = status.can_accept_new_requests()  # it stops before it says what of
         if refusal is not None or not self._manager.is_running():
             raise EngineDeadError(f"the continuous batching worker died: {status.fatal_error or refusal}")
-        if self._states and time.monotonic() - self._chooser.last_step > STALL_SECONDS:
-            raise EngineDeadError(f"the continuous batching worker has made no step for {STALL_SECONDS:g} seconds")
+        if self._states and time.monotonic() - self._chooser.last_step > self.stall_seconds:
+            raise EngineDeadError(
+                f"the continuous batching worker has made no step for {self.stall_seconds:.0f} seconds"
+            )
 
     def stats(self) -> Stats:
         """Return what the worker's scheduler holds."""

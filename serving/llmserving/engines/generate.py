@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from transformers import GenerationConfig
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
+from llmserving.engines import rope
 from llmserving.engines.base import EngineDeadError, Stats
 from llmserving.engines.sampler import SequenceState, choose
 
@@ -34,6 +37,8 @@ class GenerateEngine:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="generate")
         self._inside = 0
         self._error: str | None = None
+        self.patience: Callable[[int], float] = lambda _: math.inf  # seconds for a step of so many tokens
+        self._due = math.inf  # when the next token has to be there
         # Its authors' advice is in `Server.defaults`; here it would be applied a second time.
         model.generation_config = GenerationConfig()
 
@@ -70,6 +75,7 @@ class GenerateEngine:
         """Generate, in the engine's thread; the last thing emitted is None or an error."""
         if cancelled.is_set():
             return
+        self._due = time.monotonic() + self.patience(len(prompt))
         try:
             self._generate(prompt, sampling, emit, cancelled)
         except torch.AcceleratorError as error:  # the device's context is lost for good
@@ -79,6 +85,8 @@ class GenerateEngine:
             emit(RuntimeError(f"the sequence failed: {error}"))
         else:
             emit(None)
+        finally:
+            self._due = math.inf
 
     @torch.inference_mode()
     def _generate(
@@ -88,13 +96,19 @@ class GenerateEngine:
         emit: Callable[[Token], None],
         cancelled: threading.Event,
     ) -> None:
+        rope.start_anew(self._model)
         state = SequenceState(prompt, sampling, self._model.device)
         ids = torch.tensor([list(prompt)], device=self._model.device)
         stop_ids = sorted(sampling.stop_ids)
+
+        def tell(token: Token) -> None:
+            self._due = time.monotonic() + self.patience(1)
+            emit(token)
+
         self._model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            logits_processor=LogitsProcessorList([_Chooser(state, emit)]),
+            logits_processor=LogitsProcessorList([_Chooser(state, tell)]),
             stopping_criteria=StoppingCriteriaList([_Cancelled(cancelled)]),
             generation_config=GenerationConfig(
                 max_new_tokens=sampling.max_tokens,
@@ -105,9 +119,11 @@ class GenerateEngine:
         )
 
     def check_health(self) -> None:
-        """Raise EngineDeadError if the device failed."""
+        """Raise EngineDeadError if the device failed, or if the next token takes longer than it ever should."""
         if self._error is not None:
             raise EngineDeadError(f"the device failed: {self._error}")
+        if time.monotonic() > self._due:
+            raise EngineDeadError("the engine hangs: its next token takes far longer than the model's speed explains")
 
     def stats(self) -> Stats:
         """Count the sequence that is running and those that wait for it."""

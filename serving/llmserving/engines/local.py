@@ -8,21 +8,30 @@ import logging
 from typing import TYPE_CHECKING
 
 from llmserving import loading
-from llmserving.engines.continuous import ContinuousEngine
+from llmserving.engines import rope
+from llmserving.engines.base import HangingError, UnprovenError
+from llmserving.engines.continuous import STEP_TOKENS, ContinuousEngine
 from llmserving.engines.encoder import Encoder, load_encoder
 from llmserving.engines.generate import GenerateEngine
+from llmserving.engines.proof import measure, prove
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from transformers import PreTrainedModel
 
     from llmserving.engines.base import Engine
+    from llmserving.engines.proof import Reference
     from llmserving.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-def load_local(settings: Settings) -> tuple[Engine, Encoder]:
-    """Load the model, and return the transformers engine that the settings ask for, and what embeds."""
+def load_local(settings: Settings, proving: Callable[[float], None] = lambda _: None) -> tuple[Engine, Encoder]:
+    """Load the model, and return the transformers engine that the settings ask for, and what embeds.
+
+    `proving` is told when an engine is about to prove itself, and in how many seconds it has to be done.
+    """
     if settings.tensor_parallel_size > 1:
         raise ValueError(f"tensor_parallel_size {settings.tensor_parallel_size}: only the vllm engine splits a model")
     folders = loading.find_folders(settings)
@@ -30,24 +39,73 @@ def load_local(settings: Settings) -> tuple[Engine, Encoder]:
     length = loading.context_length(config, settings)
     model = loading.load_model(settings, folders, config)
     plain = twin(model)  # before continuous batching changes how the model attends
-    engine = transformers_engine(settings, model, plain, length)
-    return engine, load_encoder(settings) or Encoder(plain.base_model, length)
+    engine = transformers_engine(settings, model, plain, length, proving)
+    return engine, load_encoder(settings) or Encoder(twin(plain).base_model, length)
 
 
-def transformers_engine(settings: Settings, model: PreTrainedModel, plain: PreTrainedModel, length: int) -> Engine:
-    """Return continuous batching, or `generate`, on the plain twin, where it is asked for or the model is refused."""
+def transformers_engine(
+    settings: Settings,
+    model: PreTrainedModel,
+    plain: PreTrainedModel,
+    length: int,
+    proving: Callable[[float], None] = lambda _: None,
+) -> Engine:
+    """Return continuous batching where it is right, else `generate`, on the plain twin.
+
+    Raise ValueError where continuous batching is asked for by name and is not right, HangingError where it hangs.
+    """
+    reference = measure(plain, length)
     if settings.engine == "generate":
-        return GenerateEngine(plain, length)
+        return one_at_a_time(plain, length, reference)
     try:
-        return ContinuousEngine(model, length, settings)
-    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        refuse_unsound(settings, model, length)
+        proving(reference.limit)
+        return proven(ContinuousEngine(model, length, settings), reference)
+    except (HangingError, MemoryError):
+        raise
+    except Exception as error:
         if settings.engine == "continuous":
-            raise
-        log.warning("continuous batching refuses the model (%s): one sequence at a time", error)
-        return GenerateEngine(plain, length)
+            raise ValueError(f"engine continuous: {_words(error)}; engine generate serves this model") from error
+        log.warning("continuous batching is not for this model (%s): one sequence at a time", _words(error))
+        return one_at_a_time(plain, length, reference)
+
+
+def one_at_a_time(plain: PreTrainedModel, length: int, reference: Reference) -> GenerateEngine:
+    """Return `generate`, which knows by the model's speed when it hangs."""
+    engine = GenerateEngine(plain, length)
+    engine.patience = reference.patience
+    return engine
+
+
+def refuse_unsound(settings: Settings, model: PreTrainedModel, length: int) -> None:
+    """Raise UnprovenError for a model that a short proof says too little about."""
+    kind = rope.depends_on_company(model.config, length)
+    if kind is not None:
+        raise UnprovenError(f"with {kind} positions an answer would depend on the other sequences of a step")
+    if settings.engine != "continuous" and not type(model).__module__.startswith(("transformers.", "peft.")):
+        raise UnprovenError("its code is the folder's own, and may do anything at another length")
+
+
+def proven(engine: ContinuousEngine, reference: Reference) -> ContinuousEngine:
+    """Return the engine when it has proved itself; else stop it, and raise what is wrong."""
+    try:
+        prove(engine, reference)
+    except UnprovenError:
+        engine.close()
+        raise
+    engine.stall_seconds = reference.patience(STEP_TOKENS)
+    return engine
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, UnprovenError | ValueError) else f"{type(error).__name__}: {error}"
 
 
 def twin(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a second model on the same weights, with settings of its own: no memory but for the modules."""
-    shared = {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())}
+    """Return a second model on the same weights, with settings of its own: no memory but for the modules.
+
+    The frequencies of rotary embeddings are its own too: some kinds change them as they go.
+    """
+    named = itertools.chain(model.named_parameters(), model.named_buffers())
+    shared = {id(tensor): tensor for name, tensor in named if not name.endswith("inv_freq")}
     return copy.deepcopy(model, shared)

@@ -42,6 +42,20 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Proving:
+    """The model is in memory, and an engine is about to prove itself on it: so many seconds may pass."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hanging:
+    """The engine did not prove itself in time, and its thread is lost: the process is of no more use."""
+
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotLoaded:
     """The model could not be loaded."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import queue
 import signal
@@ -17,18 +18,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmserving.engines.base import EngineDeadError, Stats
-from llmserving.engines.messages import Cancel, Embed, End, NotLoaded, Submit
+from llmserving.engines.messages import Cancel, Embed, End, Hanging, Loaded, NotLoaded, Proving, Submit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
     from multiprocessing.connection import Connection
 
     from llmserving.engines.base import Sampling, Token
-    from llmserving.engines.messages import Item, Loaded, Request, Update
+    from llmserving.engines.messages import Item, Request, Update
     from llmserving.settings import Settings
 
+log = logging.getLogger(__name__)
+
 PACKAGES = Path(__file__).resolve().parents[2]
-SILENCE_SECONDS = 300.0  # without a sign of life, which comes every second: the process hangs
+SILENCE_SECONDS = 60.0  # without a sign of life, which comes every second whatever the model does: the process hangs
+GRACE_SECONDS = 15.0  # for the process to say itself that the proof took too long
 
 
 class RemoteEngine:
@@ -44,20 +48,45 @@ class RemoteEngine:
         self._stats, self._heard = Stats(), time.monotonic()
         self._sick: str | None = None
         self._ended: str | None = None
+        self._settings = settings
         self._connection, self._process = _start(settings)
 
     def wait_until_loaded(self) -> None:
-        """Wait for the model; raise what the process raised if it could not load it."""
-        try:
-            answer: Loaded | NotLoaded = self._connection.recv()
-        except (EOFError, OSError) as error:
-            raise RuntimeError(f"the engine's process {self._end()}: it was loading the model") from error
-        if isinstance(answer, NotLoaded):
-            raise answer.error
+        """Wait for the model; raise what the process raised if it could not load it.
+
+        Where an engine dies or hangs while it proves itself, load the model again, for `generate`.
+        """
+        answer = self._loaded()
+        if isinstance(answer, Hanging):
+            if self._settings.engine == "continuous":
+                raise RuntimeError(f"engine continuous: {answer.words}; engine generate serves this model")
+            log.warning("continuous batching is not for this model (%s): one sequence at a time", answer.words)
+            self._process.kill()
+            self._process.wait()
+            self._connection, self._process = _start(self._settings.model_copy(update={"engine": "generate"}))
+            answer = self._loaded()
+        if not isinstance(answer, Loaded):
+            raise answer.error if isinstance(answer, NotLoaded) else RuntimeError(answer.words)
         self.context_length, self.embedding_tokens = answer.context_length, answer.embedding_tokens
         self._heard = time.monotonic()
         for work in (self._talk, self._listen):
             threading.Thread(target=work, name=f"engine{work.__name__}", daemon=True).start()
+
+    def _loaded(self) -> Loaded | NotLoaded | Hanging:
+        """Return the answer about the model: it may take any time, a proof only what it says."""
+        try:
+            answer: Loaded | NotLoaded | Hanging | Proving = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise RuntimeError(f"the engine's process {self._end()}: it was loading the model") from error
+        if not isinstance(answer, Proving):
+            return answer
+        try:
+            if not self._connection.poll(answer.seconds + GRACE_SECONDS):
+                return Hanging("its process has said nothing since it began to prove itself")
+            proven: Loaded | NotLoaded | Hanging = self._connection.recv()
+            return proven
+        except (EOFError, OSError):
+            return Hanging(f"the engine's process {self._end()}: it was proving itself")
 
     def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
         """Yield tokens as the process makes them; closing the generator frees the sequence's place."""
@@ -152,7 +181,8 @@ def _start(settings: Settings) -> tuple[Connection, subprocess.Popen[bytes]]:
         process = subprocess.Popen(  # noqa: S603 - our own module
             command, pass_fds=[theirs.fileno()], env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL
         )
-    ours.send(settings)
+    with contextlib.suppress(OSError):  # it has ended already: who waits for its answer says so
+        ours.send(settings)
     return ours, process
 
 

@@ -17,11 +17,11 @@ from contextlib import aclosing
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from llmserving.engines.base import EngineDeadError
-from llmserving.engines.messages import Cancel, Embed, End, Loaded, NotLoaded, Submit, Update
+from llmserving.engines.base import EngineDeadError, HangingError
+from llmserving.engines.messages import Cancel, Embed, End, Hanging, Loaded, NotLoaded, Proving, Submit, Update
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from llmserving.engines.base import Engine
     from llmserving.engines.encoder import Encoder
@@ -41,7 +41,10 @@ def main() -> None:
     server = Connection(int(sys.argv[1]))
     threading.Thread(target=_end_with, args=(server.fileno(),), daemon=True).start()
     try:
-        engine, encoder = _load(server.recv())
+        engine, encoder = _load(server.recv(), lambda seconds: server.send(Proving(seconds)))
+    except HangingError as error:
+        server.send(Hanging(str(error)))
+        os._exit(1)  # whatever its thread is doing
     except Exception as error:  # noqa: BLE001 - it is raised again where the server waits
         server.send(NotLoaded(_portable(error)))
         return
@@ -57,10 +60,10 @@ def _end_with(server: int) -> None:
     os._exit(0)  # there is nothing to save
 
 
-def _load(settings: Settings) -> tuple[Engine, Encoder]:
+def _load(settings: Settings, proving: Callable[[float], None]) -> tuple[Engine, Encoder]:
     from llmserving.engines.local import load_local  # noqa: PLC0415 - to import it may fail, and is told of
 
-    return load_local(settings)
+    return load_local(settings, proving)
 
 
 class Worker:
