@@ -1,7 +1,7 @@
 # Everything that a person or CI runs here. `make` alone lists it.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run run-stand-in test test-fast lint format bench soak lock clean
+.PHONY: help run run-stand-in test test-fast lint format bench bench-bodies soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ soak: install-test ## changes and faults for twenty minutes: is what is served a
 
 bench-serving: install-serving ## the model server's figures, beside other ways to serve (about 10 minutes)
 	@.venv-serving/bin/python -m bench.serving
+
+bench-bodies: install-test install-serving ## callers who send slowly: with request bodies gathered, and streamed
+	@$(PY) -m bench.bodies
 
 lock: install-test ## pin the newest versions that pyproject.toml allows
 	@.venv/bin/python -m pip install -q uv

@@ -71,6 +71,7 @@ def nginx_settings(settings: Settings) -> NginxSettings:
         read_timeout=settings.read_timeout,
         max_body=settings.max_body,
         access_log=settings.access_log,
+        stream_bodies=settings.stream_bodies,
     )
 
 
@@ -97,6 +98,13 @@ def first_revision(revisions: Revisions, settings: Settings) -> Revision:
 
 def check_template(template: LocationTemplate, revisions: Revisions, nginx: Nginx, settings: NginxSettings) -> None:
     """Try a location template on a route made up for it; raise TemplateError with nginx's words."""
+    named = settings.stream_bodies and "*" not in settings.stream_bodies
+    if named and not template.can_stream_bodies:
+        raise TemplateError(
+            f"the location template {template.name} makes no difference for the models of RAYPROXY_STREAM_BODIES: "
+            "use `prefix`, or write {% if StreamBody %}proxy_request_buffering off;{% endif %} into your own; "
+            "* streams the bodies of all, with any template"
+        )
     if template.name in BUILT_IN:
         return
     candidate = revisions.write(render([SAMPLE], template, settings), None)

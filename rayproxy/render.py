@@ -39,6 +39,7 @@ class NginxSettings:
     read_timeout: int
     max_body: str
     access_log: bool
+    stream_bodies: tuple[str, ...]  # *, NAME, NAMESPACE/NAME and NAMESPACE/*
 
 
 def route_file(name: str) -> str:
@@ -51,7 +52,10 @@ def render(decisions: Iterable[Decision], template: LocationTemplate, settings: 
     decisions = list(decisions)
     routes = [decision for decision in decisions if isinstance(decision, Route)]
     files = render_base(unrouted(decisions), settings)
-    files |= {route_file(route.key.name): render_route(route, template) for route in routes}
+    files |= {
+        route_file(route.key.name): render_route(route, template, streams(settings.stream_bodies, route))
+        for route in routes
+    }
     return files
 
 
@@ -63,14 +67,21 @@ def render_base(states: Mapping[str, str], settings: NginxSettings) -> dict[str,
     return {"nginx.conf": file(nginx_conf), "unrouted.conf": file(own("unrouted.conf.j2")(unrouted=names))}
 
 
+def streams(names: tuple[str, ...], route: Route) -> bool:
+    """Tell whether a route's request bodies are to be streamed for its own sake; * is the server's business."""
+    key = route.key
+    return not {key.name, f"{key.namespace}/*", str(key)}.isdisjoint(names)
+
+
 @lru_cache(maxsize=65536)
-def render_route(route: Route, template: LocationTemplate) -> File:
+def render_route(route: Route, template: LocationTemplate, stream_body: bool = False) -> File:  # noqa: FBT001, FBT002
     """Return the file of one route. Every value in it was checked by type before it came here."""
     values: dict[str, object] = {
         "Name": route.key.name,
         "Namespace": route.key.namespace,
         "ClusterIP": route.backend.host,
         "Port": route.backend.port,
+        "StreamBody": stream_body,
     }
     text = template.render(values)
     if template.adds_redirect:

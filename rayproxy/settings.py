@@ -16,7 +16,7 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rayproxy.listen import parse_listen
-from rayproxy.rayservice import DNS_1123_LABEL, Network
+from rayproxy.rayservice import DNS_1035_LABEL, DNS_1123_LABEL, Network
 from rayproxy.selector import parse_selector
 
 IN_CLUSTER = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     """seconds that a model may stay silent within an answer"""
     max_body: str = "16m"
     """largest request body, as nginx writes sizes"""
+    stream_bodies: Annotated[tuple[str, ...], NoDecode] = ()
+    """models that get a request body piece by piece: NAME, NAMESPACE/NAME, NAMESPACE/* or *, separated by commas"""
     access_log: bool = False
     """let nginx log each request to its standard output, as JSON"""
 
@@ -103,7 +105,7 @@ class Settings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     """debug, info, warning or error"""
 
-    @field_validator("namespaces", "allowed_cidrs", mode="before")
+    @field_validator("namespaces", "allowed_cidrs", "stream_bodies", mode="before")
     @classmethod
     def _commas(cls, value: object) -> object:
         return _split(value[0] if isinstance(value, list | tuple) and len(value) == 1 else value)
@@ -114,6 +116,16 @@ class Settings(BaseSettings):
         for name in value:
             if not DNS_1123_LABEL.fullmatch(name):
                 raise ValueError(f"{name!r} is not a namespace name")
+        return value
+
+    @field_validator("stream_bodies")
+    @classmethod
+    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            namespace, slash, name = text.rpartition("/")
+            good = DNS_1035_LABEL.fullmatch(name) or name == "*"
+            if not good or (slash and not DNS_1123_LABEL.fullmatch(namespace)):
+                raise ValueError(f"{text!r} names no RayService: NAME, NAMESPACE/NAME, NAMESPACE/* or *")
         return value
 
     @field_validator("allowed_cidrs")

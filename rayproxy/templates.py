@@ -1,9 +1,9 @@
 """Read the nginx templates: the project's own, and the operator's location template.
 
 A location template is text with {{ Name }}, {{ Namespace }}, {{ ClusterIP }} and {{ Port }} in it, and {% if %} where
-wanted; the dots of Go templates, {{ .Name }}, are understood. Loops, filters, calls and everything else of jinja2 are
-refused when the template is read: so a bad template is one clear error before anything is rendered, and none can
-run for ever or blow up.
+wanted, such as {% if StreamBody %}; the dots of Go templates, {{ .Name }}, are understood. Loops, filters, calls and
+everything else of jinja2 are refused when the template is read: so a bad template is one clear error before anything
+is rendered, and none can run for ever or blow up.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PACKAGE = Path(__file__).parent
 FOLDER = next(path for path in (_PACKAGE / "_nginx", _PACKAGE.parent / "nginx") if path.is_dir())
 
 BUILT_IN = ("prefix", "documented")
-VARIABLES = ("ClusterIP", "Name", "Namespace", "Port")
+VARIABLES = ("ClusterIP", "Name", "Namespace", "Port", "StreamBody")
 MAX_TEMPLATE_BYTES = 64 * 1024
 
 _GO_DOT = re.compile(r"(\{[{%]-?\s*(?:if\s+)?)\.([A-Z])")
@@ -53,6 +53,11 @@ class LocationTemplate:
     def adds_redirect(self) -> bool:
         """Tell whether the slash-less path needs a location of its own: prefix locations redirect by themselves."""
         return self.name != "prefix"
+
+    @property
+    def can_stream_bodies(self) -> bool:
+        """Tell whether it makes a difference for routes whose request bodies are to be streamed."""
+        return any(name.name == "StreamBody" for name in _environment.parse(self.text).find_all(nodes.Name))
 
     def render(self, values: dict[str, object]) -> str:
         """Return the location's text for one route; raise TemplateError, for a number compared with a text, say."""

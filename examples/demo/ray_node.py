@@ -76,10 +76,14 @@ class RayNode:
         """Ask for the Serve applications of a config; raises OSError until the node listens."""
         self._call("PUT", json.dumps(config).encode())
 
+    def applications(self) -> dict[str, dict[str, Any]]:
+        """Return what Ray says of each application: `status`, `message` and more."""
+        found: dict[str, dict[str, Any]] = self._call("GET").get("applications", {})
+        return found
+
     def application(self) -> dict[str, Any]:
-        """Return what Ray says of its one application: `status`, `message` and more; empty: not known yet."""
-        applications = self._call("GET").get("applications", {})
-        return next(iter(applications.values()), {})
+        """Return what Ray says of its one application; empty: not known yet."""
+        return next(iter(self.applications().values()), {})
 
     def _call(self, method: str, body: bytes | None = None) -> dict[str, Any]:
         url = f"{self._address}/api/serve/applications/"

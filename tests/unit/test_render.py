@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,9 @@ from rayproxy.render import NginxSettings, render, render_route, revision_conf, 
 from rayproxy.templates import check_location, load_location
 from tests.support.manifests import key
 
-SETTINGS = NginxSettings(("127.0.0.1:8080",), "/s/run", "", 2, 4096, 2100, 2000, "16m", access_log=False)
+SETTINGS = NginxSettings(
+    ("127.0.0.1:8080",), "/s/run", "", 2, 4096, 2100, 2000, "16m", access_log=False, stream_bodies=()
+)
 PREFIX = load_location("prefix")
 ROUTE = Route(key(), "u", Backend("[fd00::1]", 8000))
 PENDING, REJECTED = Pending(key("slow"), "u", "m"), Rejection(key("bad"), "u", "R", "m")
@@ -85,6 +88,23 @@ def test_an_operators_template_is_filled_and_brings_the_redirect():
         "location /x/default-chat/ { proxy_pass http://[fd00::1]:8000; }\n"
         "location = /apis/rayservice/chat {\n    return 308 chat/$is_args$args;\n}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "streamed"),
+    [((), []), (("chat",), ["chat"]), (("default/b",), ["b"]), (("default/*",), ["b", "chat"]), (("x/*", "x/b"), [])],
+)
+def test_a_route_whose_bodies_are_streamed_says_so_and_no_other_does(names, streamed):
+    other = Route(key("b"), "", Backend("10.0.0.1", 1))
+    files = render([ROUTE, other], PREFIX, replace(SETTINGS, stream_bodies=names))
+    line = "proxy_request_buffering off;"
+    assert [name for name in ("b", "chat") if line in files[f"ray-{name}.conf"].text] == streamed
+    assert line not in files["nginx.conf"].text
+
+
+def test_a_star_streams_all_bodies_in_one_place():
+    files = render([ROUTE], PREFIX, replace(SETTINGS, stream_bodies=("*",)))
+    assert [name for name, file in files.items() if "proxy_request_buffering off;" in file.text] == ["nginx.conf"]
 
 
 def test_the_default_template_has_a_literal_prefix_and_no_regex():

@@ -17,8 +17,8 @@ OTHER = {
     "namespaces": "a,b", "allow_unowned_services": "true", "allowed_cidrs": "10.0.0.0/8", "template": "documented",
     "state_dir": "/s", "nginx": "external", "nginx_binary": "/n", "listen": "127.0.0.1:1", "workers": "3",
     "worker_connections": "65", "worker_shutdown_timeout": "4", "read_timeout": "5", "max_body": "6k",
-    "access_log": "true", "admin_listen": "127.0.0.1:2", "resync": "7", "pending_warning": "8",
-    "reload_timeout": "9", "events": "false", "log_level": "debug",
+    "stream_bodies": "a,n/b", "access_log": "true", "admin_listen": "127.0.0.1:2", "resync": "7",
+    "pending_warning": "8", "reload_timeout": "9", "events": "false", "log_level": "debug",
 }  # fmt: skip
 
 
@@ -89,6 +89,12 @@ WRONG = [
     ("--namespaces=a/../b", "is not a namespace name"),
     ("--allowed-cidrs=10.0.0.1/8", "--allowed-cidrs: 10.0.0.1/8 has host bits set"),
     ("--allowed-cidrs=all", "does not appear to be an IPv4 or IPv6 network"),
+    ("--stream-bodies=a,B", "--stream-bodies: 'B' names no RayService: NAME, NAMESPACE/NAME, NAMESPACE/* or *"),
+    ("--stream-bodies=a b", "names no RayService"),
+    ("--stream-bodies=a/b/c", "names no RayService"),
+    ("--stream-bodies=/a", "names no RayService"),
+    ("--stream-bodies=a*", "names no RayService"),
+    ("--stream-bodies=*/a", "names no RayService"),
     ("--workers=0", "--workers: Input should be greater than or equal to 1"),
     ("--resync=0", "--resync: Input should be greater than or equal to 1"),
     ("--resync=nan", "--resync: Input should be"),

@@ -44,7 +44,7 @@ REFUSED = [
     ("{% include '/etc/passwd' %}", "include is not allowed"),
     ("{% import 'x' as Name %}", "import is not allowed"),
     ("{% macro Name() %}{% endmacro %}", "macro is not allowed"),
-    ("{{ Password }}", "no variable Password; there are ClusterIP, Name, Namespace, Port"),
+    ("{{ Password }}", "no variable Password; there are ClusterIP, Name, Namespace, Port, StreamBody"),
     ("{{ self }}", "no variable self"),
     ("{{ .name }}", "line 1"),
     ("\n{{ Name", "line 2"),
