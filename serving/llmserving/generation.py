@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from llmserving.engines.base import Engine, Sampling, Token
     from llmserving.tokenizer import Tokenizer
 
+CONTEXT = 32  # tokens of the prompt's end: among them are some with text, unless it has none
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One sequence to continue; `index` is its place among the choices of the answer.
 
-    `copy` counts the sequences of one prompt: the prompt is paid for once.
+    `copy` counts the sequences of one prompt: the prompt is paid for once. `continues`: the answer goes on where the
+    prompt's text ends; otherwise it is a text of its own, a message.
     """
 
     index: int
@@ -30,6 +33,7 @@ class Job:
     sampling: Sampling
     stop: tuple[str, ...] = ()
     copy: int = 0
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,8 @@ class Result:
 
 async def continue_text(engine: Engine, tokenizer: Tokenizer, job: Job) -> AsyncGenerator[Piece, None]:
     """Yield one sequence's text in whole characters, up to its end, a stop string or its length."""
-    detokenizer, scanner = Detokenizer(tokenizer, job.prompt), StopScanner(job.stop)
+    detokenizer = Detokenizer(tokenizer, job.prompt[-CONTEXT:] if job.continues else ())
+    scanner = StopScanner(job.stop)
     pending: list[Token] = []
     ended: int | None = None
     async with aclosing(engine.submit(job.prompt, job.sampling)) as tokens:
@@ -76,8 +81,9 @@ async def continue_text(engine: Engine, tokenizer: Tokenizer, job: Job) -> Async
                 return
             yield Piece(job.index, text, tuple(pending))
             pending.clear()
-    # What the detokenizer still holds is half a character: it has no text.
-    yield Piece(job.index, scanner.finish(), tuple(pending), "length" if ended is None else "stop")
+    text, stop = scanner.push(detokenizer.finish())
+    finish = "length" if ended is None and stop is None else "stop"
+    yield Piece(job.index, text + ("" if stop is not None else scanner.finish()), tuple(pending), finish, stop)
 
 
 async def merge(

@@ -96,7 +96,12 @@ def room(server: Server, prompt: Sequence[int], max_tokens: int | None) -> int:
 
 
 def openai_jobs(
-    server: Server, body: OpenAIFields, prompts: Sequence[Sequence[int]], max_tokens: int | None
+    server: Server,
+    body: OpenAIFields,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int | None,
+    *,
+    continues: bool,
 ) -> list[Job]:
     """Return the jobs of a completion: `n` for each prompt; raise ApiError for what cannot be done."""
     check_model(server, body.model)
@@ -117,7 +122,7 @@ def openai_jobs(
         for copy in range(n):
             seed = None if body.seed is None else body.seed + copy
             how = sampling(server, body, prompt, max_tokens, {**more, "seed": seed})
-            jobs.append(Job(place * n + copy, prompt, how, body.stops, copy))
+            jobs.append(Job(place * n + copy, prompt, how, body.stops, copy, continues))
     return jobs
 
 

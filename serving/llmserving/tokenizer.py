@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from llmserving import rendering
 from llmserving.rendering import ChatTemplateError
+from llmserving.spelling import Spelling, spelling_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ class Tokenizer(Protocol):
     stop_ids: frozenset[int]
     vocabulary_size: int
     longest_token: int  # in characters
+    spelling: Spelling
     has_chat_template: bool
     template_options: frozenset[str]  # what the chat template reads and a caller may set
 
@@ -42,6 +44,7 @@ class ByteTokenizer:
     stop_ids = frozenset({BYTES})
     vocabulary_size = BYTES + 1
     longest_token = 1
+    spelling = Spelling(lambda token_id: bytes([token_id]) if token_id < BYTES else b"")
     has_chat_template = True
     template_options: frozenset[str] = frozenset()
 
@@ -74,6 +77,7 @@ class ModelTokenizer:
         vocabulary = self._tokenizer.get_vocab()
         self.vocabulary_size = max(vocabulary.values()) + 1
         self.longest_token = max(map(len, vocabulary))
+        self.spelling = spelling_of(self._tokenizer)
         self.has_chat_template = bool(self._tokenizer.chat_template)
         self.template_options = rendering.prepare(self._tokenizer) if self.has_chat_template else frozenset()
 

@@ -103,7 +103,18 @@ def test_log_probabilities_of_a_stream_are_those_of_the_answer(echo):
     events = echo.events("/v1/chat/completions", {**body, "stream": True})
     streamed = [e["choices"][0]["logprobs"] for e in events if e["choices"][0]["logprobs"]]
     assert [entry for report in streamed for entry in report["content"]] == whole
-    assert [entry["bytes"] for entry in whole[:2]] == [None, None]  # halves of a character
+    assert [(entry["token"], entry["bytes"]) for entry in whole[:2]] == [("�", [0xC3]), ("�", [0xA9])]
+    assert bytes(byte for entry in whole[:-1] for byte in entry["bytes"]).decode() == "é!"
+
+
+def test_a_completions_log_probabilities_name_parts_of_characters_by_their_bytes(echo):
+    body = {"prompt": ["a猫b", "é"], "logprobs": 1, "max_tokens": 5}
+    whole = echo.post("/v1/completions", body).json()["choices"][0]["logprobs"]
+    assert whole["tokens"] == ["a", "bytes:\\xe7", "bytes:\\x8c", "bytes:\\xab", "b"]
+    assert whole["text_offset"] == [0, 1, 1, 1, 2]
+    events = echo.events("/v1/completions", {**body, "stream": True})
+    streamed = [event["choices"][0]["logprobs"] for event in events if event["choices"][0]["index"] == 0]
+    assert [offset for report in streamed for offset in report["text_offset"]] == whole["text_offset"]
 
 
 def test_silence_is_filled_with_comments(serve):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,6 +44,35 @@ def make_tokenizer():
         eos_token="</s>",
         unk_token="<unk>",
         model_max_length=CONTEXT,
+    )
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+def make_byte_fallback_tokenizer():
+    """Return a tokenizer in Llama 2's style: most Chinese and every emoji, without pieces of their own, are bytes.
+
+    Its decoder is the one that transformers 5.23 writes for a SentencePiece model with byte fallback.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()
+    trained.train_from_iterator([CORPUS[0], CORPUS[4]], trainers.BpeTrainer(vocab_size=120, show_progress=False))
+    learnt = json.loads(trained.to_str())["model"]
+    special = ["<unk>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>"]
+    pieces = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *learnt["vocab"], "你", "，", "\ufffd"]
+    vocabulary = {piece: place for place, piece in enumerate(dict.fromkeys(pieces))}
+    merges = [tuple(pair) for pair in learnt["merges"]]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", model_max_length=CONTEXT
     )
     fast.chat_template = TEMPLATE
     return fast

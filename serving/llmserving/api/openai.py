@@ -14,6 +14,7 @@ from llmserving.api.openai_format import ChatFormat, CompletionFormat
 from llmserving.api.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from llmserving.errors import ApiError, bad_request
 from llmserving.jobs import check_model, encode, encode_chat, openai_jobs
+from llmserving.text import Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,7 @@ def router(server: Server) -> APIRouter:
         check_model(server, body.model)
         _check_completion(body)
         prompts = [await encode(server, p) if isinstance(p, str) else p for p in body.prompts]
-        jobs = openai_jobs(server, body, prompts, body.max_tokens or 16)
+        jobs = openai_jobs(server, body, prompts, body.max_tokens or 16, continues=True)
         echo = [server.tokenizer.decode(job.prompt) for job in jobs] if body.echo else []
         form = CompletionFormat(
             server.settings.served_name,
@@ -104,7 +105,8 @@ async def chat_jobs(server: Server, body: ChatRequest) -> list[Job]:
     if body.top_logprobs and not body.logprobs:
         raise bad_request("top_logprobs: only with logprobs set to true", "top_logprobs")
     prompt = await encode_chat(server, [message.plain() for message in body.messages], _options(server, body))
-    return openai_jobs(server, body, [prompt], body.max_completion_tokens or body.max_tokens)
+    length = body.max_completion_tokens or body.max_tokens
+    return openai_jobs(server, body, [prompt], length, continues=bool(body.continue_final_message))
 
 
 def _options(server: Server, body: TemplateFields) -> dict[str, Any]:
@@ -120,7 +122,8 @@ def _options(server: Server, body: TemplateFields) -> dict[str, Any]:
 
 
 def _strings(server: Server, ids: Sequence[int]) -> list[str]:
-    return [server.tokenizer.decode([i], special=True) for i in ids]
+    pieces = Pieces(server.tokenizer)
+    return [pieces.piece(i)[0] for i in ids]
 
 
 def _check_completion(body: CompletionRequest) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from llmserving import sse
+from llmserving.text import Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +40,7 @@ class OpenAIFormat:
     prefix: str
 
     def __init__(self, name: str, tokenizer: Tokenizer, options: StreamOptions | None, *, logprobs: bool) -> None:
-        self._tokenizer = tokenizer
+        self._pieces = Pieces(tokenizer)
         self._logprobs = logprobs
         self._usage_at_end = bool(options and options.include_usage)
         self._usage_always = self._usage_at_end and bool(options and options.continuous_usage_stats)
@@ -58,7 +60,7 @@ class OpenAIFormat:
             {
                 "index": index,
                 **self._content(result),
-                "logprobs": self._report(result.tokens),
+                "logprobs": self._report(index, result.tokens),
                 "finish_reason": result.finish,
                 "stop_reason": result.stop_reason,
             }
@@ -75,7 +77,7 @@ class OpenAIFormat:
         if not piece.text and not piece.finish and not self._logprobs:
             return b""
         choice: dict[str, Any] = {"index": piece.index, **self._delta(piece)}
-        choice["logprobs"] = self._report(piece.tokens)
+        choice["logprobs"] = self._report(piece.index, piece.tokens)
         choice["finish_reason"] = piece.finish
         if piece.finish:
             choice["stop_reason"] = piece.stop_reason
@@ -95,16 +97,13 @@ class OpenAIFormat:
             value["usage"] = self.usage(usage)
         return sse.data(value)
 
-    def _text(self, token_id: int) -> str:
-        return self._tokenizer.decode([token_id], special=True)
-
     def _content(self, result: Result) -> dict[str, Any]:
         raise NotImplementedError
 
     def _delta(self, piece: Piece) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _report(self, tokens: Sequence[Token]) -> dict[str, Any] | None:
+    def _report(self, index: int, tokens: Sequence[Token]) -> dict[str, Any] | None:
         raise NotImplementedError
 
 
@@ -131,7 +130,7 @@ class ChatFormat(OpenAIFormat):
     def _delta(self, piece: Piece) -> dict[str, Any]:
         return {"delta": {"content": piece.text}}
 
-    def _report(self, tokens: Sequence[Token]) -> dict[str, Any] | None:
+    def _report(self, index: int, tokens: Sequence[Token]) -> dict[str, Any] | None:  # noqa: ARG002 - offsets need it
         if not self._logprobs:
             return None
         return {
@@ -145,8 +144,8 @@ class ChatFormat(OpenAIFormat):
         }
 
     def _entry(self, token_id: int, logprob: float | None) -> dict[str, Any]:
-        text = self._text(token_id)
-        bytes_ = None if "\ufffd" in text else list(text.encode())  # a part of a character has no text
+        text, raw = self._pieces.piece(token_id)
+        bytes_ = None if raw is None else list(raw)  # all tokens' together are the text, whatever each shows
         return {"token": text, "logprob": max(LOWEST, logprob or 0.0), "bytes": bytes_}
 
 
@@ -160,7 +159,7 @@ class CompletionFormat(OpenAIFormat):
     def __init__(self, *positional: Any, echo: Sequence[str] = (), **named: Any) -> None:  # noqa: ANN401
         super().__init__(*positional, **named)
         self._echo = dict(enumerate(echo))
-        self._offsets: dict[int, int] = {}
+        self._offsets: dict[int, tuple[int, codecs.IncrementalDecoder]] = {}
 
     def whole(self, results: Sequence[Result], usage: Usage) -> dict[str, Any]:
         """Return the JSON of a finished answer."""
@@ -174,16 +173,29 @@ class CompletionFormat(OpenAIFormat):
     def _delta(self, piece: Piece) -> dict[str, Any]:
         return {"text": self._echo.pop(piece.index, "") + piece.text}
 
-    def _report(self, tokens: Sequence[Token]) -> dict[str, Any] | None:
+    def _report(self, index: int, tokens: Sequence[Token]) -> dict[str, Any] | None:
         if not self._logprobs:
             return None
-        texts = [self._text(token.id) for token in tokens]
-        offsets = [sum(map(len, texts[:place])) for place in range(len(texts))]
         return {
-            "text_offset": offsets,
+            "text_offset": [self._offset(index, token.id) for token in tokens],
             "token_logprobs": [max(LOWEST, token.logprob or 0.0) for token in tokens],
-            "tokens": texts,
+            "tokens": [self._text(token.id) for token in tokens],
             "top_logprobs": [
                 {self._text(other): max(LOWEST, logprob) for other, logprob in token.top} for token in tokens
             ],
         }
+
+    def _text(self, token_id: int) -> str:
+        """Return a token's text, or the bytes of a part of a character as OpenAI writes them, so that keys differ."""
+        text, raw = self._pieces.piece(token_id)
+        if raw is None or "\ufffd" not in text or raw == text.encode():
+            return text
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+    def _offset(self, index: int, token_id: int) -> int:
+        """Return how many characters were whole before a choice's next token."""
+        count, characters = self._offsets.setdefault(index, (0, codecs.getincrementaldecoder("utf-8")("replace")))
+        text, raw = self._pieces.piece(token_id)
+        length = len(text) if raw is None else len(characters.decode(raw))
+        self._offsets[index] = count + length, characters
+        return count
