@@ -46,7 +46,7 @@ def proxy(folder: Path, listen: str, routes: Mapping[str, int]) -> Iterator[Prox
 
 def _configure(folder: Path, listen: str, routes: Mapping[str, int]) -> None:
     settings = {
-        "listen": listen,
+        "listen": (listen,),
         "run_dir": folder,
         "user": "root" if os.getuid() == 0 else "",  # another could not write below `folder`
         "workers": 1,
