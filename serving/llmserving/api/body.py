@@ -51,6 +51,8 @@ def parse(raw: bytes) -> Any:  # noqa: ANN401
     """Return the value of a body of JSON without its nulls; raise JSONDecodeError that says what is wrong."""
     try:
         value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_refuse_constant)
+        if HALF_A_PAIR.search(raw):
+            _refuse_half_pairs(value)
     except JSONDecodeError:
         raise
     except RecursionError:
@@ -59,8 +61,6 @@ def parse(raw: bytes) -> Any:  # noqa: ANN401
         raise JSONDecodeError("it is not UTF-8", "", error.start) from None
     except ValueError:  # Python's own bound on the digits of an integer: to convert them takes quadratic time
         raise JSONDecodeError("a number in it has thousands of digits", "", 0) from None
-    if HALF_A_PAIR.search(raw):
-        _refuse_half_pairs(value)
     if b"null" in raw:
         _drop_nulls(value)
     return value

@@ -67,4 +67,5 @@ def ignored(value: Any, *place: str) -> Iterator[str]:  # noqa: ANN401 - whateve
             yield from ignored(getattr(value, name), *place, name)
     elif isinstance(value, list):
         for index, one in enumerate(value):
-            yield from ignored(one, *place, str(index))
+            if isinstance(one, Strict):
+                yield from ignored(one, *place, str(index))

@@ -38,6 +38,18 @@ async function abort() {
   return true;
 }
 
+// A second turn, with the first answer as the client has it and as its text alone, whole and streamed.
+async function turns(first, streamed) {
+  const ask = (message) => ({ ...chat, messages: [...messages, message, { role: "user", content: "and then?" }] });
+  const whole = (message) => client.chat.completions.create(ask(message)).then((one) => one.choices[0].message.content);
+  return {
+    plain: await whole({ role: "assistant", content: first.content }),
+    whole: await whole(first),
+    ofStream: await whole(streamed),
+    stream: await client.chat.completions.stream(ask(streamed)).finalContent(),
+  };
+}
+
 const withUsage = { stream: true, stream_options: { include_usage: true } };
 const prompt = { model, prompt: "你好! 我们用中文打个招呼", temperature: 0, max_tokens: 20 };
 const whole = await client.chat.completions.create(chat);
@@ -54,6 +66,10 @@ console.log(
     completionStream: await collect(
       await client.completions.create({ ...prompt, ...withUsage }),
       (choice) => choice.text,
+    ),
+    turns: await turns(
+      whole.choices[0].message,
+      await client.chat.completions.stream(chat).finalMessage(),
     ),
     embeddings: (await client.embeddings.create({ model, input: ["cat", "你好"] })).data.map(
       (one) => one.embedding.length,

@@ -50,6 +50,12 @@ def test_a_stream_makes_the_same_text_and_usage_as_the_whole_answer(told, kind):
     assert stream["chunks"] > 5
 
 
+@pytest.mark.parametrize("way", ["whole", "ofStream", "stream"])
+def test_an_answer_goes_back_into_the_conversation_as_the_client_has_it(told, way):
+    assert told["turns"]["plain"]
+    assert told["turns"][way] == told["turns"]["plain"]
+
+
 def test_embeddings_are_vectors_of_one_length(told):
     assert len(set(told["embeddings"])) == 1
     assert told["embeddings"][0] > 1

@@ -53,6 +53,45 @@ def test_a_stream_comes_in_pieces_that_make_the_same_text_and_ends_with_usage(ch
     assert [chunk.choices[0].finish_reason for chunk in chunks[:-1] if chunk.choices][-1] == "length"
 
 
+AGAIN = {"role": "user", "content": "and then?"}
+
+
+def turns(chat):
+    """Return the message of a first answer, whole and streamed, and what the second answer must be."""
+    first = chat()
+    plain = {"role": "assistant", "content": first.choices[0].message.content}
+    second = chat(messages=[*QUESTION, plain, AGAIN])
+    return first.choices[0].message, second.choices[0].message, second.usage
+
+
+def test_an_answer_goes_back_into_the_conversation_as_the_client_has_it(chat):
+    message, expected, usage = turns(chat)
+    assert "refusal" in message.model_dump()
+    for back in (message, message.model_dump(), message.to_dict(), {**message.model_dump(), "id": "chatcmpl-1"}):
+        answer = chat(messages=[*QUESTION, back, AGAIN])
+        assert (answer.choices[0].message, answer.usage) == (expected, usage)
+
+
+def test_a_streamed_answer_goes_back_into_a_streamed_conversation(client, chat):
+    stop = chat().choices[0].message.content[5:7]  # the client's helper takes no answer that ends by its length
+    options = {"model": NAME, "temperature": 0, "max_tokens": 24, "stop": stop}
+    with client.chat.completions.stream(messages=QUESTION, **options) as stream:
+        message = stream.get_final_completion().choices[0].message
+    plain = {"role": "assistant", "content": message.content}
+    expected = chat(messages=[*QUESTION, plain, AGAIN]).choices[0].message.content
+    for back in (message, message.model_dump()):
+        chunks = chat(messages=[*QUESTION, back, AGAIN], stream=True)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == expected
+
+
+def test_parameters_of_other_models_and_servers_that_change_no_text_are_taken(chat):
+    plain = chat()
+    options = {"store": True, "metadata": {"a": "b"}, "verbosity": "low", "reasoning_effort": "high", "n": None}
+    options |= {"prompt_cache_key": "k", "safety_identifier": "me", "modalities": ["text"], "service_tier": "flex"}
+    answer = chat(**options, parallel_tool_calls=True, extra_body={"no_such_parameter": 1, "stop": None})
+    assert (answer.choices, answer.usage) == (plain.choices, plain.usage)
+
+
 def test_several_choices_and_log_probabilities_are_understood(chat):
     answer = chat(n=2, logprobs=True, top_logprobs=3, seed=7)
     assert [choice.index for choice in answer.choices] == [0, 1]

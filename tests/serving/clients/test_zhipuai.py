@@ -75,3 +75,11 @@ def test_the_last_event_is_finish_with_the_usage_in_meta(ask):
     assert meta["task_id"] == last.id
     usage = meta["usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def test_an_answer_goes_back_into_the_conversation_as_it_came(echo_through_proxy):
+    url = f"{echo_through_proxy.url}/embeddings/QuestionAnswer"
+    question = {"role": "user", "content": "你好"}
+    answer = httpx.post(url, json={"prompt": [question]}, timeout=60).json()["data"]["choices"][0]
+    again = {"prompt": [question, answer, {**question, "id": None}], "request_id": None, "return_type": None}
+    assert httpx.post(url, json=again, timeout=60).json()["data"]["choices"][0] == answer
