@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from dataclasses import dataclass, field
@@ -64,6 +65,8 @@ def assemble(settings: Settings, tokenizer: Tokenizer, engine: Engine, ray: Any 
 
 def load(settings: Settings, ray: Any = None) -> Server:  # noqa: ANN401
     """Load the model that the settings name, and the engine for it. Takes seconds to minutes."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")  # unless whoever started it has set up a log
+    logging.getLogger("llmserving").setLevel(settings.log_level.upper())
     if settings.engine == "echo":
         return assemble(settings, ByteTokenizer(), EchoEngine(settings.max_length or 4096), ray)
     os.environ["HF_HUB_OFFLINE"] = "1"  # models are folders: nothing is ever asked for over the network

@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(None, description="what `secretKey` must be in /embeddings/QuestionAnswer")
     host: str = Field("0.0.0.0", description="without Ray: the address to listen on")  # noqa: S104 - a container's
     port: int = Field(8080, ge=0, le=65535, description="without Ray: the port to listen on")
+    log_level: Literal["debug", "info", "warning"] = Field(
+        "info", description="debug: what is ignored of each request too, by name"
+    )
 
     @model_validator(mode="after")
     def _needs_a_model(self) -> Settings:

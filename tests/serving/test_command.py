@@ -134,3 +134,12 @@ def test_a_model_that_is_not_there_ends_it_with_the_reason(tmp_path):
     )
     assert ended.returncode == 1
     assert ended.stderr == f"llmserving: {tmp_path}: no config.json, so no model in Hugging Face's format\n"
+
+
+@pytest.mark.parametrize(("level", "lines"), [("debug", 1), ("info", 0)])
+def test_the_log_names_what_is_ignored_where_it_is_asked_to(command, tmp_path, level, lines):
+    _, client = command("--engine=echo", f"--log_level={level}")
+    body = {"prompt": "a", "no_such_parameter": 1, "store": True}
+    assert client.post("/v1/completions", json=body).status_code == 200
+    found = [line for line in (tmp_path / "log").read_text().splitlines() if "no_such_parameter, store" in line]
+    assert len(found) == lines
