@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
@@ -35,14 +35,6 @@ _PATTERNS = {_TAG + kind: re.compile(rf"(?:{pattern})\Z") for kind, (_, pattern)
 
 
 class _Loader(_SafeLoader):
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - PyYAML's
-        pattern = _PATTERNS.get(node.tag)
-        if pattern and not (isinstance(node.value, str) and pattern.match(node.value)):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{str(node.value)[:40]!r} is no {node.tag.removeprefix(_TAG)}", node.start_mark
-            )
-        return super().construct_object(node, deep)
-
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Refuse merge keys: each level of them can be ten times the one before."""
         for key, _ in node.value:
@@ -51,12 +43,24 @@ class _Loader(_SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, words, key.start_mark)
 
 
+def _checked(tag: str, construct: Callable[[Any, Any], object]) -> Callable[[Any, Any], object]:
+    """Return a constructor that refuses what PyYAML's own stumbles over, such as `!!int ''`."""
+
+    def checked(loader: _Loader, node: yaml.Node) -> object:
+        if isinstance(node, yaml.ScalarNode) and _PATTERNS[tag].match(node.value):
+            return construct(loader, node)
+        words = f"{str(node.value)[:40]!r} is no {tag.removeprefix(_TAG)}"
+        raise yaml.constructor.ConstructorError(None, None, words, node.start_mark)
+
+    return checked
+
+
 _Loader.yaml_implicit_resolvers = {}
 for _kind, (_first, _) in _WORDS.items():
     _Loader.add_implicit_resolver(_TAG + _kind, _PATTERNS[_TAG + _kind], [*_first.replace("\0", ""), ""])
 _Loader.add_implicit_resolver(_MERGE, re.compile(r"<<\Z"), ["<"])
 _Loader.yaml_constructors = {
-    tag: constructor
+    tag: _checked(tag, constructor) if tag in _PATTERNS else constructor
     for tag, constructor in _SafeLoader.yaml_constructors.items()
     if tag is None or tag.removeprefix(_TAG) in ("str", "seq", "map", *_WORDS)
 }

@@ -71,7 +71,11 @@ def about(status: Status, *, too_long: bool = False) -> Event | None:
     elif status.state == SUSPENDED:  # somebody wished it so
         kind, reason, message = "Normal", "RouteSuspended", status.message
     elif status.state == REFUSED:
-        kind, reason, message = "Warning", "RouteRefused", f"KubeRay refuses it: {status.reason}: {status.message}"
+        kind, reason, message = (
+            "Warning",
+            "RouteRefused",
+            f"KubeRay goes no further with it: {status.reason}: {status.message}",
+        )
     else:
         kind, reason, message = "Warning", "RouteRejected", f"{status.reason}: {status.message}"
     return Event(status.namespace, status.name, status.uid, kind, reason, message)

@@ -108,7 +108,7 @@ class ManifestSource:
         if path.stat().st_size > MAX_FILE:
             raise ValueError(f"larger than {MAX_FILE} bytes")
         reading = _Reading(self._matches, self._namespaces)
-        for obj in objects(path.read_text(encoding="utf-8"), is_json=path.suffix == ".json"):
+        for obj in objects(path.read_text(encoding="utf-8-sig"), is_json=path.suffix == ".json"):
             reading.take(obj)
         problems = tuple(f"{name}: {problem}" for problem in reading.problems)
         return _Found(tuple(reading.rayservices), reading.others, tuple(reading.services), problems)

@@ -101,7 +101,8 @@ def _without_service(rs: RayService, waits: str) -> Decision:
         return Suspended(rs.key, rs.uid, message)
     if refusal := rs.refusal or _refused_before_kuberay_says_so(rs):
         reason, words = refusal
-        return Refused(rs.key, rs.uid, reason, words[:MAX_MESSAGE])
+        mend = ": delete the RayService and make it anew" if reason == "InitializingTimeout" else ""
+        return Refused(rs.key, rs.uid, reason, words[:MAX_MESSAGE] + mend)
     return Pending(rs.key, rs.uid, waits[:MAX_MESSAGE])
 
 
@@ -192,7 +193,7 @@ def _belongs(service: Service, rs: RayService, policy: Policy) -> bool:
         return policy.unowned
     if not service.serves or service.key.namespace != rs.key.namespace:
         return False
-    if owner.kind == "RayCluster":
+    if (owner.group, owner.kind) == ("ray.io", "RayCluster"):
         return bool(rs.active_cluster) and owner.name == rs.active_cluster
     if rs.uid:
         return owner.uid == rs.uid

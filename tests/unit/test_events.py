@@ -43,7 +43,7 @@ def test_what_kuberay_refuses_is_a_warning_with_its_words():
     event = about(replace(STATUS, state=REFUSED, reason="ValidationFailed", message="name too long"))
     assert event
     assert (event.type, event.reason) == ("Warning", "RouteRefused")
-    assert event.message == "KubeRay refuses it: ValidationFailed: name too long"
+    assert event.message == "KubeRay goes no further with it: ValidationFailed: name too long"
 
 
 def test_pending_is_told_only_when_it_lasts():

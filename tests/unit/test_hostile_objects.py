@@ -50,9 +50,12 @@ def replaced(obj: object, path: tuple, value: object) -> object:
     return obj
 
 
-CHAT = rayservice(spec={"serveService": {"metadata": {"name": "given"}}, "upgradeStrategy": {"type": "None"}},
-                  status={"activeServiceStatus": {"rayClusterName": "c"}})  # fmt: skip
-ORIGINALS = (CHAT, service(CHAT), service(CHAT, "given"))
+CONDITION = {"type": "Ready", "status": "False", "reason": "ValidationFailed", "message": "m", "observedGeneration": 1}
+CHAT = rayservice(spec={"serveService": {"metadata": {"name": "given"}}, "upgradeStrategy": {"type": "None"},
+                        "suspend": False},
+                  status={"activeServiceStatus": {"rayClusterName": "c"}, "conditions": [CONDITION]})  # fmt: skip
+PORTS = [{"name": "serve-http", "port": 8000, "appProtocol": "http", "protocol": "TCP"}]
+ORIGINALS = (CHAT, service(CHAT), service(CHAT, "given", ports=PORTS))
 
 
 @st.composite

@@ -412,3 +412,9 @@ def test_whatever_a_file_holds_the_others_are_read(tmp_path, text, suffix):
     snapshot = source.snapshot()
     assert names(snapshot) == ["chat"]
     assert all(problem.startswith(f"bad.{suffix}") for problem in snapshot.problems)
+
+
+def test_a_byte_order_mark_is_no_fault(source):
+    for name in ("a.yaml", "b.json"):
+        (source.folder / name).write_bytes(b"\xef\xbb\xbf" + json.dumps(rayservice(name[0])).encode())
+    assert (names(source.snapshot()), source.snapshot().problems) == (["a", "b"], ())
