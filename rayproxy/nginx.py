@@ -7,10 +7,11 @@ that the master then refuses (a port in use, a changed shared zone), and a faile
 from __future__ import annotations
 
 import contextlib
-import http.client
+import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import threading
 import time
@@ -22,6 +23,8 @@ from rayproxy.procfs import Process
 
 POLL = 0.005  # s, between two looks for something that is about to happen
 PROOF_POLL = 0.02  # s; the new workers need the processor more than we do
+ANSWER_PATIENCE = 1.0  # s for a worker to say which revision it serves
+LARGEST_ANSWER = 4096  # bytes
 NO_WORKER_PATIENCE = 0.5  # s without a serving worker; a reload never needs so long between old and new
 ORPHANS_PATIENCE = 1.0  # s for workers without a master to close their sockets
 REFUSED_PATIENCE = 5.0  # s; a master that cannot bind tries 5 times in 2.5 s before it gives up
@@ -107,13 +110,18 @@ class Nginx:
 
     def master(self) -> Process | None:
         """Return the running master: the pid file's if that is true, else found by its command line."""
-        try:
-            pid = int((self.run_dir / "nginx.pid").read_text())
-        except (OSError, ValueError):
-            pid = 0
+        pid = self._pid()
         if pid > 0 and (master := self._as_master(pid)):
             return master
         return next((found for pid in procfs.pids() if (found := self._as_master(pid))), None)
+
+    def _pid(self) -> int:
+        """Return what the pid file says, 0 for nothing. nginx can write there: a pipe in its place holds nobody up."""
+        try:
+            with open(self.run_dir / "nginx.pid", "rb", opener=_plain) as file:
+                return int(file.read(32)) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else 0
+        except (OSError, ValueError):
+            return 0
 
     def _as_master(self, pid: int) -> Process | None:
         """Return the process if it is the master of our configuration: its title is set once it takes signals."""
@@ -127,15 +135,22 @@ class Nginx:
         return {worker: procfs.title(worker.pid).startswith(DRAINING_TITLE) for worker in procfs.children(master.pid)}
 
     def served(self) -> str | None:
-        """Ask a worker on a fresh connection which revision it serves; None where nobody answers."""
-        connection = _UnixConnection(self.run_dir / "revision.sock")
+        """Ask a worker on a fresh connection which revision it serves; None where nobody answers in time."""
+        deadline = time.monotonic() + ANSWER_PATIENCE
+        answer = b""
         try:
-            connection.request("GET", "/revision", headers={"Host": "revision", "Connection": "close"})
-            return connection.getresponse().read(256).decode()
-        except (OSError, http.client.HTTPException, UnicodeDecodeError):
-            return None
-        finally:
-            connection.close()
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(ANSWER_PATIENCE)
+                connection.connect(str(self.run_dir / "revision.sock"))
+                connection.sendall(b"GET /revision HTTP/1.0\r\nHost: revision\r\n\r\n")
+                while (left := deadline - time.monotonic()) > 0 and len(answer) < LARGEST_ANSWER:
+                    connection.settimeout(left)
+                    if not (piece := connection.recv(LARGEST_ANSWER)):
+                        return answer.partition(b"\r\n\r\n")[2].decode()
+                    answer += piece
+        except (OSError, UnicodeDecodeError):
+            pass
+        return None
 
     def reload(self, revision: str) -> None:
         """Send HUP and return once new workers alone serve `revision`; raise UnprovenError without that proof."""
@@ -259,15 +274,9 @@ class ManagedNginx(Nginx):
             self._child.poll()
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("revision", timeout=1.0)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+def _plain(path: str, flags: int) -> int:
+    """Open a file that need not be one: without following links, and without waiting for a pipe's other end."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _reason(words: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable
 from socketserver import TCPServer, ThreadingMixIn
@@ -18,12 +20,49 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 ACCEPT_PAUSE = 0.2  # s, where no file descriptor is left
+MOST = 32  # connections at a time; probes and Prometheus together have a handful
+WHOLE = 10.0  # s for a connection from its first byte to its last, however slow its caller is
 Check = Callable[[], str | None]  # returns what is wrong, or None
 
 
 class _Server(ThreadingMixIn, WSGIServer):  # a thread for each: a client that says nothing holds up no probe
+    """Take `MOST` connections, each for `WHOLE` seconds at most.
+
+    Where one too many comes, the oldest goes: an honest one is over in milliseconds, so that is a slow one.
+    """
+
     daemon_threads = True
     request_queue_size = 64
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the base class's own
+        self._since: dict[
+            socket.socket, float
+        ] = {}  # oldest first; its keys change in this server's thread and its handlers'
+        super().__init__(*arguments, **options)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base class has it
+        """Answer in a thread."""
+        if len(self._since) >= MOST:
+            _cut(next(iter(self._since.copy())))
+        self._since[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - as the base class has it
+        """Close a connection that was answered."""
+        self._since.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Cut what takes too long; called twice a second."""
+        too_old = time.monotonic() - WHOLE
+        for request, since in list(self._since.items()):
+            if since < too_old:
+                _cut(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base class has it
+        """Say nothing of a caller that went away or was cut; what else is wrong is told as before."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; where that fails it goes on waiting to be accepted, so it is not asked for at once."""
@@ -79,6 +118,12 @@ def serve(address: Listen, app: WSGIApplication) -> WSGIServer:
     host = address.host or ("::" if kernel_has_ipv6() else "0.0.0.0")  # noqa: S104 - every address was asked for
     kind = _Server6 if ":" in host else _Server
     return make_server(host, address.port, app, server_class=kind, handler_class=_Quiet)
+
+
+def _cut(connection: socket.socket) -> None:
+    """End a connection whose thread waits for its caller; the thread closes it."""
+    with contextlib.suppress(OSError):  # it has just ended by itself
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _answer(start: StartResponse, status: str, message: str) -> Iterable[bytes]:

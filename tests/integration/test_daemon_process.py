@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -238,6 +241,92 @@ def test_an_idle_client_does_not_hold_up_a_probe(running: Daemon):
     ):
         assert running.admin("/healthz", timeout=2)[0] == 200
         assert running.admin("/readyz", timeout=2)[0] == 200
+
+
+@pytest.mark.fault(65)
+def test_slow_clients_of_the_admin_port_hold_up_neither_probes_nor_routes(running: Daemon, manifests: Manifests):
+    """260 of them, each in the middle of a request, on a daemon that may have 200 descriptors."""
+    assert running.process
+    resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (200, 200))
+    with ExitStack() as clients:
+        for _ in range(260):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", running.admin_port), 5))
+            client.sendall(b"GET /metrics HTT")
+        manifests.routed("more")
+        running.until_state("more", "accepted")
+        assert running.admin("/healthz", timeout=2)[0] == 200
+        assert running.admin("/readyz", timeout=2)[0] == 200
+        assert "Traceback" not in running.tail()
+
+
+@pytest.mark.fault(65)
+def test_a_client_that_drips_its_request_is_cut_in_the_end(running: Daemon):
+    with socket.create_connection(("127.0.0.1", running.admin_port), 5) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\n")
+
+        def cut() -> bool:
+            client.settimeout(0.5)
+            try:
+                client.sendall(b"x")
+                return client.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        until("it is cut, each of its bytes in time for itself", cut, 30, 0)
+
+
+@pytest.mark.fault(66)
+def test_a_pipe_in_the_place_of_the_pid_file_holds_up_nobody(running: Daemon, manifests: Manifests):
+    """nginx may write to that folder, so whoever took it over may, too."""
+    pid_file = running.state / "run/nginx.pid"
+    pid_file.unlink()
+    os.mkfifo(pid_file)
+    manifests.routed("more")
+    running.until_state("more", "accepted")
+    assert running.answers_from("more", "upstream")
+    assert stopped_in_time(running) == 0, running.tail()
+
+
+@pytest.mark.fault(66)
+@pytest.mark.parametrize("answer", [b"", b"x"])
+def test_a_revision_socket_that_never_comes_to_an_end_holds_up_nobody(
+    daemon: Daemon, manifests: Manifests, answer: bytes
+):
+    manifests.routed("chat")
+    daemon.environment["RAYPROXY_RELOAD_TIMEOUT"] = "2"
+    running = daemon.start()
+    path = running.state / "run/revision.sock"
+    path.unlink()
+    ended = threading.Event()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        talker = threading.Thread(target=_talk_on, args=(listener, answer, ended), daemon=True)
+        talker.start()
+        assert running.process
+        running.process.send_signal(signal.SIGHUP)
+        alarm = "rayproxy_config_last_reload_successful 0.0"
+        until("the daemon raises the alarm", lambda: alarm in running.admin("/metrics")[1])
+        assert running.admin("/healthz")[0] == 200
+        assert stopped_in_time(running) == 0, running.tail()
+        ended.set()
+    talker.join(10)
+
+
+def _talk_on(listener: socket.socket, answer: bytes, ended: threading.Event) -> None:
+    """Accept, and say a little again and again."""
+    listener.settimeout(0.1)
+    callers: list[socket.socket] = []
+    while not ended.is_set():
+        with suppress(OSError):
+            callers.append(listener.accept()[0])
+        for caller in callers:
+            with suppress(OSError):
+                caller.sendall(answer)
+    for caller in callers:
+        caller.close()
 
 
 @pytest.mark.fault(46)
