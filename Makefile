@@ -101,7 +101,7 @@ lock: install-test ## pin the newest versions that pyproject.toml allows
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving -o requirements/serving.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving-test -o requirements/serving-test.lock
 
-golden: install-test ## write the golden RayServices, and what the README shows of them, anew
+golden: install-test ## write anew what is made by commands: the golden files, parts of the README and of docs/
 	@$(PY) tests/golden/update.py
 
 clean: ## remove what was built here (not the API server's cache)

@@ -13,7 +13,7 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS.parent))
 
-from tests.support import golden, readme  # noqa: E402 - the path first
+from tests.support import faults, golden, readme  # noqa: E402 - the path first
 
 
 def main() -> None:
@@ -30,6 +30,7 @@ def main() -> None:
         )
         path.write_text(head + ran.stdout, encoding="utf-8")
     readme.PATH.write_text(readme.filled(), encoding="utf-8")
+    faults.PATH.write_text(faults.filled(), encoding="utf-8")
 
 
 if __name__ == "__main__":
