@@ -56,7 +56,7 @@ def _nginx(settings: Settings) -> str | None:
     nginx = parts.make_nginx(settings, threading.Event())
     try:
         revisions = parts.make_revisions(settings)
-        candidate = revisions.write(render_base({}, parts.nginx_settings(settings)), None)
+        candidate = revisions.write(render_base([], parts.nginx_settings(settings)), None)
         try:
             nginx.test(candidate.conf)
         finally:

@@ -72,6 +72,7 @@ def nginx_settings(settings: Settings) -> NginxSettings:
         max_body=settings.max_body,
         access_log=settings.access_log,
         stream_bodies=settings.stream_bodies,
+        trusted_pages=settings.trusted_pages,
     )
 
 
@@ -91,7 +92,7 @@ def first_revision(revisions: Revisions, settings: Settings) -> Revision:
     """Return the last good revision, made current; on a new disk one without routes, so that nginx can start."""
     if recovered := revisions.recover():
         return recovered
-    empty = revisions.write(render_base({}, nginx_settings(settings)), None)
+    empty = revisions.write(render_base([], nginx_settings(settings)), None)
     revisions.activate(empty)
     return empty
 

@@ -11,13 +11,12 @@ from rayproxy.model import Decision, Rejection, Route, Snapshot
 from rayproxy.nginx import ConfigRefusedError, Nginx, UnprovenError
 from rayproxy.plan import Changes, plan, vanishes_at_once
 from rayproxy.rayservice import Policy, decide
-from rayproxy.render import File, NginxSettings, render, render_base, route_file, unrouted
+from rayproxy.render import BASE, FIXED, File, NginxSettings, render, render_base, route_file
 from rayproxy.revisions import Revision, Revisions
 from rayproxy.source import Source
 from rayproxy.templates import BUILT_IN, LocationTemplate
 
 LARGE = 1000  # routes; below, nginx -t on the whole takes some 30 ms
-BASE = ("nginx.conf", "unrouted.conf")
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class Reconciler:
         return replace(
             desired,
             decisions=decisions,
-            files=files | kept | render_base(unrouted(decisions), self.rules.nginx),
+            files=files | kept | render_base(decisions, self.rules.nginx),
         )
 
     def _accept(self, desired: Desired, current: Revision | None, changes: Changes) -> tuple[Revision, Desired]:
@@ -210,7 +209,7 @@ def _suspects(desired: Desired, current: Revision | None, changes: Changes) -> d
     """
     if current is None or not current.whole or not desired.independent or len(desired.files) < LARGE:
         return None
-    if "nginx.conf" in changes.names:
+    if not set(FIXED).isdisjoint(changes.names):
         return None
     return {
         name: file for name, file in desired.files.items() if name in BASE or current.sums.get(name) != file.digest

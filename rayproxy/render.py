@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +15,8 @@ UNROUTED: Mapping[type, str] = {
     Pending: "pending", Suspended: "suspended", Refused: "refused", Rejection: "rejected",
 }  # fmt: skip
 MAX_NAME = 253  # characters: what Kubernetes takes; others are in manifests only, and no path names them
+FIXED = ("nginx.conf", "fields.conf", "request-fields.conf", "answer-fields.conf")  # change with the settings only
+BASE = (*FIXED, "unrouted.conf", "trusted.conf")  # without which nginx cannot load
 SAMPLE = Route(Key("default", "template-check"), "", Backend("192.0.2.1", 8000))
 
 
@@ -40,6 +42,7 @@ class NginxSettings:
     max_body: str
     access_log: bool
     stream_bodies: tuple[str, ...]  # *, NAME, NAMESPACE/NAME and NAMESPACE/*
+    trusted_pages: tuple[str, ...]  # *, NAME, NAMESPACE/NAME and NAMESPACE/*
 
 
 def route_file(name: str) -> str:
@@ -51,7 +54,7 @@ def render(decisions: Iterable[Decision], template: LocationTemplate, settings: 
     """Return {file name: File} for a whole revision but for revision.conf, which names the revision itself."""
     decisions = list(decisions)
     routes = [decision for decision in decisions if isinstance(decision, Route)]
-    files = render_base(unrouted(decisions), settings)
+    files = render_base(decisions, settings)
     files |= {
         route_file(route.key.name): render_route(route, template, streams(settings.stream_bodies, route))
         for route in routes
@@ -59,18 +62,35 @@ def render(decisions: Iterable[Decision], template: LocationTemplate, settings: 
     return files
 
 
-def render_base(states: Mapping[str, str], settings: NginxSettings) -> dict[str, File]:
-    """Return the files that are there even with no route at all; `states` is what `unrouted` returns."""
-    names = sorted(states.items())
-    map_size = 2048 if len(names) <= 512 else 65536  # noqa: PLR2004 - large only where it is needed
-    nginx_conf = own("nginx.conf.j2")(**vars(settings), map_size=map_size)
-    return {"nginx.conf": file(nginx_conf), "unrouted.conf": file(own("unrouted.conf.j2")(unrouted=names))}
+def render_base(decisions: Iterable[Decision], settings: NginxSettings) -> dict[str, File]:
+    """Return the files that are there even with no route at all."""
+    decisions = list(decisions)
+    states = sorted(unrouted(decisions).items())
+    trusted = [trusted_route(decision) for decision in decisions if trusts(settings.trusted_pages, decision)]
+    map_size = 2048 if max(len(states), len(trusted)) <= 512 else 65536  # noqa: PLR2004 - large only where it is needed
+    values = vars(settings) | {"map_size": map_size, "unrouted": states, "trusted": trusted}
+    return {name: file(own(f"{name}.j2")(values)) for name in BASE}
 
 
-def streams(names: tuple[str, ...], route: Route) -> bool:
+def trusts(pages: Collection[str], decision: Decision) -> bool:
+    """Tell whether a RayService is routed and its pages are among those that may run as the front end's."""
+    return isinstance(decision, Route) and ("*" in pages or names(pages, decision.key))
+
+
+def trusted_route(route: Decision) -> str:
+    """Return what nginx knows a route by: its name, and the backend that really answers."""
+    assert isinstance(route, Route)
+    return f"{route.key.name}@{route.backend}"
+
+
+def streams(bodies: tuple[str, ...], route: Route) -> bool:
     """Tell whether a route's request bodies are to be streamed for its own sake; * is the server's business."""
-    key = route.key
-    return not {key.name, f"{key.namespace}/*", str(key)}.isdisjoint(names)
+    return names(bodies, route.key)
+
+
+def names(texts: Iterable[str], key: Key) -> bool:
+    """Tell whether a RayService is among those of a setting: NAME, NAMESPACE/NAME or NAMESPACE/*."""
+    return not {key.name, f"{key.namespace}/*", str(key)}.isdisjoint(texts)
 
 
 @lru_cache(maxsize=65536)

@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     """largest request body, as nginx writes sizes"""
     stream_bodies: Annotated[tuple[str, ...], NoDecode] = ()
     """models that get a request body piece by piece: NAME, NAMESPACE/NAME, NAMESPACE/* or *, separated by commas"""
+    trusted_pages: Annotated[tuple[str, ...], NoDecode] = ()
+    """models whose pages run as the front end's own: NAME, NAMESPACE/NAME, NAMESPACE/* or *, separated by commas"""
     access_log: bool = False
     """let nginx log each request to its standard output, as JSON"""
 
@@ -105,7 +107,7 @@ class Settings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     """debug, info, warning or error"""
 
-    @field_validator("namespaces", "allowed_cidrs", "stream_bodies", mode="before")
+    @field_validator("namespaces", "allowed_cidrs", "stream_bodies", "trusted_pages", mode="before")
     @classmethod
     def _commas(cls, value: object) -> object:
         return _split(value[0] if isinstance(value, list | tuple) and len(value) == 1 else value)
@@ -118,7 +120,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name!r} is not a namespace name")
         return value
 
-    @field_validator("stream_bodies")
+    @field_validator("stream_bodies", "trusted_pages")
     @classmethod
     def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:

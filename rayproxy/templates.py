@@ -24,6 +24,10 @@ BUILT_IN = ("prefix", "documented")
 VARIABLES = ("ClusterIP", "Name", "Namespace", "Port", "StreamBody")
 MAX_TEMPLATE_BYTES = 64 * 1024
 
+ANSWER_FIELDS = "include answer-fields.conf;"
+
+_COMMENT = re.compile(r"#.*")
+_ADD_HEADER = re.compile(r"\badd_header\b")
 _GO_DOT = re.compile(r"(\{[{%]-?\s*(?:if\s+)?)\.([A-Z])")
 _ALLOWED_NODES = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.If, nodes.CondExpr, nodes.Compare,
@@ -95,6 +99,12 @@ def check_location(name: str, text: str) -> LocationTemplate:
         raise TemplateError(f"the location template {name}, line {error.lineno}: {error.message}") from error
     except (RecursionError, SyntaxError, MemoryError) as error:
         raise TemplateError(f"the location template {name} nests too deep") from error
+    directives = _COMMENT.sub("", text)
+    if _ADD_HEADER.search(directives) and ANSWER_FIELDS not in directives:
+        raise TemplateError(
+            f"the location template {name} has an add_header, with which nginx drops the fields that shut pages in: "
+            f"write `{ANSWER_FIELDS}` beside it"
+        )
     return LocationTemplate(name, text)
 
 

@@ -55,15 +55,18 @@ def _configure(folder: Path, listen: str, routes: Mapping[str, int]) -> None:
         "read_timeout": 2000,
         "max_body": "10m",
         "access_log": False,
+        "stream_bodies": (),
         "map_size": 2048,
+        "unrouted": (),
+        "trusted": (),
     }
     templates = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=False)
 
     def write(name: str, template: str, **values: object) -> None:
         (folder / name).write_text(templates.get_template(template).render(values))
 
-    write("nginx.conf", "nginx.conf.j2", **settings)
-    write("unrouted.conf", "unrouted.conf.j2", unrouted=[])
+    for name in ("nginx", "fields", "request-fields", "answer-fields", "unrouted", "trusted"):
+        write(f"{name}.conf", f"{name}.conf.j2", **settings)
     write("revision.conf", "revision.conf.j2", run_dir=folder, revision="fixed")
     for name, port in routes.items():
         write(f"ray-{name}.conf", "ray-location.prefix.conf.j2", Name=name, ClusterIP="127.0.0.1", Port=port)

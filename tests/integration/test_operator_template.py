@@ -15,6 +15,7 @@ New = Callable[..., Daemon]
 pytestmark = pytest.mark.slow  # all together: each test has a daemon and an nginx of its own
 GOOD = """location ^~ /apis/rayservice/{{ .Name }}/ {
     proxy_pass http://{{ .ClusterIP }}:{{ .Port }}/;
+    include answer-fields.conf;
     add_header X-Template one always;
 }
 """
@@ -24,6 +25,7 @@ BAD = {
     "a loop": ("{% for x in Name %}{% endfor %}", "for is not allowed"),
     "endless": ("{{ 10 ** 10 ** 10 }}", "is not allowed"),
     "no nginx": ("lokation {{ .Name }} {}", "unknown directive"),
+    "answers whose pages are not shut in": (GOOD.replace("include answer-fields.conf;", ""), "write `include answer"),
     "half a block": (GOOD + "}", "nginx refuses the location template"),
     "too large": ("#" * 70_000, "is larger than 65536 bytes"),
 }

@@ -12,6 +12,7 @@ from tests.support.daemon import Daemon
 
 Sides = dict[str, Daemon]
 
+ADDED = {"x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix"}
 # RFC 3986: what a request target may be made of.
 TARGET = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})+")
 
@@ -26,7 +27,7 @@ ONLY_DEFAULT = [
 ]  # fmt: skip
 BOTH_REFUSE = [
     ("..", 404), ("../x", 404), ("..%2fx", 404), ("%2e%2e/x", 404), ("a/../../y", 404), ("a%00b", 400), ("a%zz", 400),
-    ("../../../../etc/passwd", 400), ("x" * 40_000, 414),
+    ("../../../../etc/passwd", 400), ("x" * 66_000, 414),
 ]  # fmt: skip
 
 
@@ -40,7 +41,14 @@ def meaning(target: str) -> tuple[bytes, str]:
     """Return the path as it decodes, normalised as nginx does it, and the query."""
     path, _, query = target.partition("?")
     path = re.sub(rb"/[^/]+/\.\.(?=/|$)|/\.(?=/|$)", b"", unquote_to_bytes(path)).decode("latin-1")
-    return re.sub(r"/+", "/", path).encode("latin-1"), query
+    return path.encode("latin-1"), query
+
+
+def without_added(seen: dict) -> dict:
+    """Leave out the fields that a location with a proxy_set_header of its own cannot inherit."""
+    fields = {name: value for name, value in seen["headers"].items() if name not in ADDED}
+    assert seen["headers"].keys() - fields.keys() == ADDED
+    return seen | {"headers": fields}
 
 
 def works(seen: dict, tail: str) -> bool:
@@ -55,7 +63,7 @@ def works(seen: dict, tail: str) -> bool:
 def test_where_the_documented_template_works_the_default_sends_the_same_line_and_headers(sides, tail):
     documented, default = line(sides, "documented", tail), line(sides, "prefix", tail)
     assert works(documented, tail), documented["line"]
-    assert default == documented
+    assert without_added(default) == documented
 
 
 @pytest.mark.fault(29)
@@ -88,7 +96,7 @@ def test_methods_bodies_and_headers_arrive_the_same_through_both(sides, method):
         },
     }  # fmt: skip
     documented, default = (line(sides, side, "inference?a=b", **options) for side in ("documented", "prefix"))
-    assert documented == default
+    assert documented == without_added(default)
     assert documented["line"] == f"{method} /inference?a=b HTTP/1.1"
     seen = default["headers"]
     assert (seen["host"], seen["x-real-ip"]) == ("proxy.test", "127.0.0.1")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.support.http import Answer, free_port, request
+from tests.support.raw import NGINX
 from tests.support.waiting import until
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class Daemon:
             "LISTEN": f"127.0.0.1:{self.port}",
             "ADMIN_LISTEN": f"127.0.0.1:{self.admin_port}",
             "LOG_LEVEL": "debug",
+            "NGINX_BINARY": NGINX,
         }
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("RAYPROXY_", "KUBE"))},

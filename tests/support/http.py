@@ -11,11 +11,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """Hold an answer; header names are lower case."""
+    """Hold an answer; header names are lower case, in `fields` as they came, each by itself."""
 
     status: int
     headers: dict[str, str]
     body: bytes
+    fields: tuple[tuple[str, str], ...] = ()
 
     @property
     def json(self) -> Any:
@@ -43,7 +44,8 @@ def request(
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         response = HTTPResponse(connection, method=method)
         response.begin()
-        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        fields = response.getheaders()
+        return Answer(response.status, {k.lower(): v for k, v in fields}, response.read(), tuple(fields))
 
 
 def free_port(host: str = "127.0.0.1") -> int:

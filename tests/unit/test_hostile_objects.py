@@ -11,13 +11,23 @@ from hypothesis import strategies as st
 from rayproxy.model import Route, Snapshot
 from rayproxy.objects import UnreadableError, labels_of, read_rayservice, read_service
 from rayproxy.rayservice import Policy, decide
-from rayproxy.render import NginxSettings, render
+from rayproxy.render import BASE, NginxSettings, render
 from rayproxy.status import statuses, table
 from rayproxy.templates import load_location
 from tests.support.manifests import rayservice, service
 
 SETTINGS = NginxSettings(
-    ("127.0.0.1:8080",), "/s/run", "", 2, 4096, 2100, 2000, "16m", access_log=False, stream_bodies=()
+    ("127.0.0.1:8080",),
+    "/s/run",
+    "",
+    2,
+    4096,
+    2100,
+    2000,
+    "16m",
+    access_log=False,
+    stream_bodies=(),
+    trusted_pages=(),
 )
 TEMPLATES = {name: load_location(name) for name in ("prefix", "documented")}
 NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
@@ -106,7 +116,7 @@ def test_whatever_objects_hold_nothing_raises_and_only_checked_values_reach_a_fi
     files = render(decisions, TEMPLATES[template], SETTINGS)
     routes = {f"ray-{d.key.name}.conf": d for d in decisions if isinstance(d, Route)}
     assert "ray-fine.conf" in routes
-    assert files.keys() == routes.keys() | {"nginx.conf", "unrouted.conf"}
+    assert files.keys() == routes.keys() | set(BASE)
     for name, route in routes.items():
         assert files[name].text.startswith(expected(route, template))
     assert files["nginx.conf"] == render([], TEMPLATES[template], SETTINGS)["nginx.conf"]

@@ -7,21 +7,31 @@ from dataclasses import replace
 import pytest
 
 from rayproxy.model import Backend, Pending, Refused, Rejection, Route, Suspended
-from rayproxy.render import NginxSettings, render, render_route, revision_conf, unrouted
+from rayproxy.render import BASE, NginxSettings, render, render_route, revision_conf, unrouted
 from rayproxy.templates import check_location, load_location
 from tests.support.manifests import key
 
 SETTINGS = NginxSettings(
-    ("127.0.0.1:8080",), "/s/run", "", 2, 4096, 2100, 2000, "16m", access_log=False, stream_bodies=()
+    ("127.0.0.1:8080",),
+    "/s/run",
+    "",
+    2,
+    4096,
+    2100,
+    2000,
+    "16m",
+    access_log=False,
+    stream_bodies=(),
+    trusted_pages=(),
 )
 PREFIX = load_location("prefix")
 ROUTE = Route(key(), "u", Backend("[fd00::1]", 8000))
 PENDING, REJECTED = Pending(key("slow"), "u", "m"), Rejection(key("bad"), "u", "R", "m")
 
 
-def test_a_revision_has_one_file_for_each_route_and_two_for_the_rest():
+def test_a_revision_has_one_file_for_each_route_and_those_that_are_always_there():
     files = render([ROUTE, PENDING, REJECTED], PREFIX, SETTINGS)
-    assert sorted(files) == ["nginx.conf", "ray-chat.conf", "unrouted.conf"]
+    assert sorted(files) == sorted(["ray-chat.conf", *BASE])
     assert files["ray-chat.conf"].text == (
         "location ^~ /apis/rayservice/chat/ {\n    proxy_pass http://[fd00::1]:8000/;\n}\n"
     )
@@ -109,3 +119,32 @@ def test_a_star_streams_all_bodies_in_one_place():
 
 def test_the_default_template_has_a_literal_prefix_and_no_regex():
     assert re.fullmatch(r"location \^~ /apis/rayservice/\{\{ Name \}\}/ \{\n.*\n\}\n", PREFIX.text)
+
+
+def trusted(pages: tuple[str, ...], *decisions) -> list[str]:
+    """Return what the pages of which models are trusted by."""
+    text = render(decisions, PREFIX, replace(SETTINGS, trusted_pages=pages))["trusted.conf"].text
+    return re.findall(r'"(\S+)" yes;', text)
+
+
+@pytest.mark.parametrize("pages", [("chat",), ("default/chat",), ("default/*",), ("*",), ("other", "chat")])
+def test_a_page_is_trusted_by_the_name_the_namespace_or_both_of_its_model(pages):
+    assert trusted(pages, ROUTE) == ["chat@[fd00::1]:8000"]
+
+
+@pytest.mark.parametrize("pages", [(), ("other",), ("default",), ("other/chat",), ("default/other",), ("chat/*",)])
+def test_a_page_is_not_trusted_by_another_name_nor_by_a_namespace_that_is_called_like_its_model(pages):
+    assert trusted(pages, ROUTE) == []
+
+
+def test_what_has_no_route_is_not_trusted_even_if_another_of_its_name_has_one():
+    assert (
+        trusted(("evil/chat", "slow", "bad"), ROUTE, PENDING, REJECTED, Rejection(key("chat", "evil"), "", "", ""))
+        == []
+    )
+
+
+def test_trust_in_a_model_changes_no_other_file():
+    with_trust = render([ROUTE], PREFIX, replace(SETTINGS, trusted_pages=("*",)))
+    without = render([ROUTE], PREFIX, SETTINGS)
+    assert {name for name in with_trust if with_trust[name] != without[name]} == {"trusted.conf"}

@@ -17,7 +17,8 @@ OTHER = {
     "namespaces": "a,b", "allow_unowned_services": "true", "allowed_cidrs": "10.0.0.0/8", "template": "documented",
     "state_dir": "/s", "nginx": "external", "nginx_binary": "/n", "listen": "127.0.0.1:1", "workers": "3",
     "worker_connections": "65", "worker_shutdown_timeout": "4", "read_timeout": "5", "max_body": "6k",
-    "stream_bodies": "a,n/b", "access_log": "true", "admin_listen": "127.0.0.1:2", "resync": "7",
+    "stream_bodies": "a,n/b", "access_log": "true", "trusted_pages": "a,b/c,d/*", "admin_listen": "127.0.0.1:2",
+    "resync": "7",
     "pending_warning": "8", "reload_timeout": "9", "events": "false", "log_level": "debug",
 }  # fmt: skip
 
@@ -95,6 +96,11 @@ WRONG = [
     ("--stream-bodies=/a", "names no RayService"),
     ("--stream-bodies=a*", "names no RayService"),
     ("--stream-bodies=*/a", "names no RayService"),
+    ("--trusted-pages=a,B", "--trusted-pages: 'B' names no RayService: NAME, NAMESPACE/NAME, NAMESPACE/* or *"),
+    ("--trusted-pages=*/a", "'*/a' names no RayService"),
+    ("--trusted-pages=a/b/c", "'a/b/c' names no RayService"),
+    ("--trusted-pages=a/", "'a/' names no RayService"),
+    ("--trusted-pages=a;b", "'a;b' names no RayService"),
     ("--workers=0", "--workers: Input should be greater than or equal to 1"),
     ("--resync=0", "--resync: Input should be greater than or equal to 1"),
     ("--resync=nan", "--resync: Input should be"),

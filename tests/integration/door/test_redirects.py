@@ -1,0 +1,93 @@
+"""A redirect of a model that lives under a prefix leads its caller below that prefix, once."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.parametrize("door", ["prefix", "documented"], indirect=True)
+OWN = "/apis/rayservice/chat"
+LED = {  # what a model says -> what its caller reads; the caller's Host is proxy.test
+    "/items/": f"{OWN}/items/",
+    "/": f"{OWN}/",
+    "/login?next=/a&b=c#d": f"{OWN}/login?next=/a&b=c#d",
+    "/\u00e4 b": f"{OWN}/\u00e4 b",
+    "http://proxy.test/items/": f"{OWN}/items/",
+    "HTTP://Proxy.Test/items/": f"{OWN}/items/",
+    "http://proxy.test:80/items/": f"{OWN}/items/",
+    "http://proxy.test": OWN,
+    "http://proxy.test?a=b": f"{OWN}?a=b",
+    "https://proxy.test/items/": f"https://proxy.test{OWN}/items/",
+    "https://proxy.test": f"https://proxy.test{OWN}",
+    "http://proxy.test//evil.example/": f"{OWN}//evil.example/",
+}
+LEFT = [
+    OWN, f"{OWN}/", f"{OWN}/items/", f"{OWN}?a=b", f"http://proxy.test{OWN}/items/", f"https://proxy.test{OWN}/items/",
+    f"/team{OWN}/items/", f"https://proxy.test/team{OWN}/items/",
+    "http://other.example/items/", "https://other.example", "//other.example/items/", "http://proxy.test.evil.example/",
+    "http://proxy.test:8081/items/", "http://me@proxy.test/items/", "http://evil.example/http://proxy.test/",
+    "items/", "../items/", "?page=2", "#top", "", "mailto:a@proxy.test", "ftp://proxy.test/items/",
+]  # fmt: skip
+
+
+def answer(status: int = 307, **fields: str) -> bytes:
+    """Return an answer with fields; an underscore in a name is a hyphen."""
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+    return "\r\n".join([f"HTTP/1.1 {status} X", *lines, "Content-Length: 0", "", ""]).encode("latin-1")
+
+
+@pytest.mark.parametrize(("said", "read"), [*LED.items(), *((same, same) for same in LEFT)])
+@pytest.mark.parametrize("field", ["Location", "Content-Location"])
+def test_an_address_on_the_callers_own_host_gets_the_prefix_and_others_stay(door, field, said, read):
+    status = 307 if field == "Location" else 200
+    found = door.ask("items", answer=answer(status, **{field: said}))
+    assert (found.status, found.headers.get(field.lower(), "")) == (status, read)
+
+
+REFRESHES = {
+    "0; url=/items/": f"0; url={OWN}/items/",
+    "5;URL=http://proxy.test/x": f"5;URL={OWN}/x",
+    f"0; url={OWN}/x": f"0; url={OWN}/x",
+    "0; url=http://other.example/": "0; url=http://other.example/",
+    "5": "5",
+}
+
+
+@pytest.mark.parametrize(("said", "read"), REFRESHES.items())
+def test_a_refresh_is_led_as_a_redirect_is(door, said, read):
+    assert door.ask(answer=answer(200, Refresh=said)).headers["refresh"] == read
+
+
+def test_three_addresses_in_one_answer_are_led_each_for_itself(door):
+    sent = answer(201, Refresh="0; url=/a", Location="/b", Content_Location="http://other.example/c")
+    found = door.ask(answer=sent).headers
+    assert (found["refresh"], found["location"], found["content-location"]) == (
+        f"0; url={OWN}/a", f"{OWN}/b", "http://other.example/c",
+    )  # fmt: skip
+
+
+def test_a_model_that_calls_itself_by_its_service_is_led_as_well(door):
+    """Both templates: what nginx does by itself is off wherever proxy_redirect is set."""
+    own = f"http://127.0.0.1:{door.upstream.port}"
+    assert door.ask(answer=answer(Location=f"{own}/items/")).headers["location"] == f"{OWN}/items/"
+
+
+def test_a_model_that_calls_itself_by_the_front_ends_host_is_led_as_well(door):
+    heard = {"X-Forwarded-Host": "shop.example, inner.example"}
+    for said, read in (
+        ("http://shop.example/a", f"{OWN}/a"),
+        ("https://shop.example/a", f"https://shop.example{OWN}/a"),
+        ("https://inner.example/a", "https://inner.example/a"),
+    ):
+        assert door.ask(answer=answer(Location=said), headers=heard).headers["location"] == read
+
+
+def test_a_post_that_is_redirected_keeps_its_body_and_ends_at_the_model(door):
+    led = door.ask("items", answer=answer(Location="http://proxy.test/items/"), method="POST", body=b"{}")
+    assert led.status == 307
+    door.daemon.get(led.headers["location"], method="POST", body=b"{}")
+    assert door.upstream.line == "POST /items/ HTTP/1.1"
+
+
+def test_a_redirect_says_nothing_of_the_prefix_where_no_route_was_asked(door):
+    found = door.daemon.get("/apis/rayservice/chat?x=y", headers={"X-Forwarded-Host": "evil.example"})
+    assert (found.status, found.headers["location"]) == (308, "chat/?x=y")
