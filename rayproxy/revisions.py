@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rayproxy.render import File
+from rayproxy.linking import Linker
+from rayproxy.render import File, file
 
 SUMS = "SHA256SUMS"
 REVISION_CONF = "revision.conf"
@@ -53,6 +54,7 @@ class Revisions:
         self.link = root / "current"
         self._revision_conf = revision_conf
         self._unsynced: list[Path] = []
+        self._linker = Linker()
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".tmp-*"):  # of a daemon that was killed while writing
             shutil.rmtree(leftover, ignore_errors=True)
@@ -83,8 +85,9 @@ class Revisions:
         return Revision(revision.name, revision.path, left, whole=False)
 
     def files(self, revision: Revision, names: Iterable[str]) -> dict[str, File]:
-        """Read files of a revision back; raise OSError."""
-        return {name: File((revision.path / name).read_text(), revision.sums[name]) for name in names}
+        """Read files of a revision back, those that still are what their digests say; raise OSError."""
+        found = {name: file((revision.path / name).read_bytes().decode(errors="replace")) for name in names}
+        return {name: read for name, read in found.items() if read.digest == revision.sums[name]}
 
     def recover(self) -> Revision | None:
         """Return the current revision if it is intact, else activate and return the newest other one that is."""
@@ -110,7 +113,7 @@ class Revisions:
         try:
             staged.mkdir(parents=True)  # someone may have removed the folder
             texts = {REVISION_CONF: self._revision_conf(name), SUMS: listing}
-            texts |= {file_name: files[file_name].text for file_name in _not_linked(sums, base, staged)}
+            texts |= {file_name: files[file_name].text for file_name in self._not_linked(sums, base, staged)}
             for file_name, text in texts.items():
                 (staged / file_name).write_text(text)
             staged.rename(path)
@@ -119,6 +122,13 @@ class Revisions:
             raise
         self._unsynced += [path, *(path / file_name for file_name in texts)]
         return Revision(name, path, sums)
+
+    def _not_linked(self, sums: Mapping[str, str], base: Revision | None, folder: Path) -> list[str]:
+        """Link what `base` has already into the folder; return the names of the rest."""
+        if base is None:
+            return list(sums)
+        there = {name: digest for name, digest in sums.items() if base.sums.get(name) == digest}
+        return [name for name in sums if name not in there] + self._linker.link(there, base.path, folder)
 
     def activate(self, revision: Revision) -> None:
         """Let `current` point at the revision, atomically."""
@@ -193,27 +203,6 @@ class Revisions:
             number += 1
             name = f"{wanted}-{number}"
         return name
-
-
-def _not_linked(sums: Mapping[str, str], base: Revision | None, folder: Path) -> list[str]:
-    """Link what `base` has already into the folder; return the names of the rest."""
-    if base is None:
-        return list(sums)
-    rest = []
-    source, target = os.open(base.path, os.O_RDONLY), os.open(folder, os.O_RDONLY)  # 5,000 paths need not be walked
-    try:
-        for name, digest in sums.items():
-            if base.sums.get(name) != digest:
-                rest.append(name)
-                continue
-            try:
-                os.link(name, name, src_dir_fd=source, dst_dir_fd=target)
-            except OSError:  # removed meanwhile, or a file system without hard links: it is written instead
-                rest.append(name)
-    finally:
-        os.close(source)
-        os.close(target)
-    return rest
 
 
 def _is(path: Path, digest: str) -> bool:

@@ -47,6 +47,47 @@ def test_the_same_files_are_the_same_revision_and_are_not_written_again(revision
     assert first.conf.stat().st_ino == inode
 
 
+@pytest.mark.fault(67)
+@pytest.mark.parametrize("known", [True, False], ids=["to the same process", "to one that has just started"])
+def test_a_file_that_somebody_edited_is_not_linked_even_if_its_time_was_set_back(revisions, tmp_path, known):
+    first = live(revisions, chat="x", other="y")
+    first = live(revisions, chat="x", other="z")
+    edited = first.path / "ray-chat.conf"
+    before = edited.stat()
+    edited.write_text("X")
+    os.utime(edited, ns=(before.st_atime_ns, before.st_mtime_ns))
+    second = live(revisions if known else Revisions(tmp_path, conf), chat="x", other="w")
+    assert (second.path / "ray-chat.conf").read_text() == "x"
+    assert revisions.intact(second)
+
+
+@pytest.mark.fault(67)
+def test_a_link_in_the_place_of_a_file_is_not_followed(revisions, tmp_path):
+    first = live(revisions, chat="x")
+    (tmp_path / "elsewhere").write_text("x")
+    (first.path / "ray-chat.conf").unlink()
+    (first.path / "ray-chat.conf").symlink_to(tmp_path / "elsewhere")
+    second = live(revisions, chat="x", other="y")
+    assert not (second.path / "ray-chat.conf").is_symlink()
+    assert (second.path / "ray-chat.conf").read_text() == "x"
+
+
+def test_what_was_found_right_once_is_not_read_again(revisions, monkeypatch):
+    live(revisions, chat="x")
+    live(revisions, chat="x", one="1")
+    read = []
+    monkeypatch.setattr("rayproxy.linking._read", lambda name, _: read.append(name))
+    live(revisions, chat="x", one="1", two="2")
+    assert "ray-chat.conf" not in read
+
+
+@pytest.mark.fault(67)
+def test_an_edited_file_is_not_read_back_as_what_it_was(revisions):
+    first = live(revisions, chat="x", other="y")
+    (first.path / "ray-chat.conf").write_text("edited")
+    assert revisions.files(first, ["ray-chat.conf", "ray-other.conf"]) == {"ray-other.conf": file("y")}
+
+
 def test_unchanged_files_are_linked_from_the_revision_before(revisions):
     first, second = live(revisions, chat="x", slow="y"), live(revisions, chat="z", slow="y")
     assert (second.path / "ray-slow.conf").stat().st_ino == (first.path / "ray-slow.conf").stat().st_ino
