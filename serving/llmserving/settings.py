@@ -59,6 +59,9 @@ class Settings(BaseSettings):
         default=False, name="trust_remote_code", description="run Python code that lies in the model's folder"
     )
     allow_pickle: bool = Field(default=False, description="load weights that are not safetensors")
+    allow_missing: bool = Field(
+        default=False, description="serve weights that are not whole, with random numbers in place of what is missing"
+    )
     chat_template: Path | None = Field(None, description="a Jinja file instead of the tokenizer's chat template")
     embedding_model_dir: Path | None = Field(None, description="an encoder for /v1/embeddings; none: the model")
 

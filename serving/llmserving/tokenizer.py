@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llmserving import rendering
+from llmserving.chat_template import Form, find_form
 from llmserving.rendering import ChatTemplateError
 from llmserving.spelling import Spelling, spelling_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from llmserving.chat_template import Messages
+
+log = logging.getLogger(__name__)
 
 BYTES = 256
 
@@ -63,12 +69,13 @@ class ByteTokenizer:
 
 
 class ModelTokenizer:
-    """A model's own tokenizer, from a folder, with the ids that end its answers."""
+    """A model's own tokenizer, from its folders, with the ids that end its answers."""
 
-    def __init__(self, folder: Path, *, stop_ids: Iterable[int], template: Path | None, trust: bool) -> None:
-        from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds, and the echo engine needs none
+    def __init__(self, *folders: Path, stop_ids: Iterable[int], template: Path | None, trust: bool) -> None:
+        """Load the first folder's tokenizer; what it lacks is the next one's."""
+        from llmserving.loading.tokenizer import load_tokenizer  # noqa: PLC0415 - the echo engine needs no torch
 
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
+        self._tokenizer = load_tokenizer(folders, trust=trust)
         if template is not None:
             self._tokenizer.chat_template = template.read_text(encoding="utf-8")
         self._tokenizer("")  # drops the file's truncation and padding: later calls, in any thread, change nothing
@@ -80,6 +87,11 @@ class ModelTokenizer:
         self.spelling = spelling_of(self._tokenizer)
         self.has_chat_template = bool(self._tokenizer.chat_template)
         self.template_options = rendering.prepare(self._tokenizer) if self.has_chat_template else frozenset()
+        self._form = find_form(self._apply) if self.has_chat_template else Form()
+        if not self.has_chat_template:
+            log.warning("%s has no chat template: /inference continues the text as it is", folders[0])
+        if self._form.loses_words:
+            log.error("the chat template %s: conversations are refused", self._form.refusal([]))
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Return the token ids of a text, with the model's own prefix (BOS) if `special`."""
@@ -98,15 +110,18 @@ class ModelTokenizer:
             raise ChatTemplateError(
                 "the model has no chat template: send a text to /v1/completions, or set SERVING_CHAT_TEMPLATE"
             )
+        if refusal := self._form.refusal(messages):
+            raise ChatTemplateError(
+                f"the model's chat template {refusal} (/v1/completions takes a text; SERVING_CHAT_TEMPLATE, "
+                "another template)"
+            )
         from jinja2 import TemplateError  # noqa: PLC0415 - comes with the models
 
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    [dict(message) for message in messages],
-                    tokenize=False,
-                    **{"add_generation_prompt": True, **options},
-                )
-            )
+            return self._apply(self._form.shape(messages), **options)
         except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise ChatTemplateError(f"the model's chat template does not take these messages: {error}") from error
+
+    def _apply(self, messages: Messages, **options: Any) -> str:  # noqa: ANN401 - the template's own
+        how = {"add_generation_prompt": True, **options}
+        return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, **how))

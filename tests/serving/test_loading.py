@@ -97,7 +97,7 @@ def test_weights_that_are_pickles_are_refused_unless_asked_for(copy):
 
     torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(ValueError, match="SERVING_ALLOW_PICKLE=1"):
         load(settings(copy))
     load(settings(copy, allow_pickle=True)).close()
 
@@ -118,7 +118,7 @@ def test_code_in_the_models_folder_is_not_run_unless_asked_for(copy):
     (copy / "evil.py").write_text("raise SystemError('it ran')")
     with pytest.raises(ValueError, match="trust_remote_code"):
         load(settings(copy))
-    with pytest.raises(SystemError, match="it ran"):
+    with pytest.raises(ValueError, match="SystemError: it ran"):
         load(settings(copy, trust_remote_code=True))
 
 

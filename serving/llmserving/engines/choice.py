@@ -11,7 +11,7 @@ from llmserving.engines.remote import RemoteEngine
 from llmserving.tokenizer import ModelTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from llmserving.engines.base import Engine, Vectors
@@ -61,16 +61,16 @@ def _complete(settings: Settings, engine: Engine, vectors: Vectors | None) -> Lo
     from llmserving import loading  # noqa: PLC0415 - brings torch
 
     folders = loading.find_folders(settings)
-    generation = loading.read_generation_config(folders)
-    tokenizer = _tokenizer(settings, folders.tokenizer, loading.stop_ids(generation), settings.chat_template)
+    advice = loading.read_advice(folders)
+    tokenizer = _tokenizer(settings, folders.tokenizers, advice.stop_ids, settings.chat_template)
     embedder = None
     if vectors is not None:
         folder = settings.embedding_model_dir
-        embedder = Embedder(_tokenizer(settings, folder) if folder else tokenizer, vectors)
-    return Loaded(engine, tokenizer, loading.sampling_advice(generation), embedder)
+        embedder = Embedder(_tokenizer(settings, [folder]) if folder else tokenizer, vectors)
+    return Loaded(engine, tokenizer, advice.sampling, embedder)
 
 
 def _tokenizer(
-    settings: Settings, folder: Path, stop_ids: Iterable[int] = (), template: Path | None = None
+    settings: Settings, folders: Sequence[Path], stop_ids: Iterable[int] = (), template: Path | None = None
 ) -> Tokenizer:
-    return ModelTokenizer(folder, stop_ids=stop_ids, template=template, trust=settings.trust_remote_code)
+    return ModelTokenizer(*folders, stop_ids=stop_ids, template=template, trust=settings.trust_remote_code)

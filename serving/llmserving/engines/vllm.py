@@ -17,6 +17,7 @@ from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
 from llmserving import loading
 from llmserving.engines.base import EngineDeadError, Stats, Token
 from llmserving.engines.encoder import load_encoder
+from llmserving.files.adapters import read_config
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from llmserving.engines.encoder import Encoder
     from llmserving.loading import Folders
     from llmserving.settings import Settings
+
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def load_vllm(settings: Settings) -> tuple[VllmEngine, Encoder | None]:
@@ -83,7 +86,7 @@ def engine_arguments(settings: Settings, folders: Folders, context_length: int) 
     """Return vLLM's arguments for the settings."""
     arguments: dict[str, Any] = {
         "model": str(folders.weights),
-        "tokenizer": str(folders.tokenizer),
+        "tokenizer": str(folders.tokenizers[0]),
         "max_model_len": context_length,
         "max_num_seqs": settings.max_running,
         "dtype": loading.pick_dtype(settings, loading.pick_device(settings)),
@@ -97,8 +100,14 @@ def engine_arguments(settings: Settings, folders: Folders, context_length: int) 
     if torch.cuda.is_available():
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
     if folders.adapter is not None:
-        arguments["max_lora_rank"] = 64  # vLLM takes the next size up to it
+        arguments["max_lora_rank"] = lora_rank(read_config(folders.adapter))
     return arguments
+
+
+def lora_rank(adapter: Mapping[str, Any]) -> int:
+    """Return the largest rank of an adapter, as the next size that vLLM has."""
+    largest = max(adapter.get("r") or 0, *(adapter.get("rank_pattern") or {}).values(), 0)
+    return next((size for size in LORA_RANKS if size >= largest), largest)
 
 
 def sampling_parameters(sampling: Sampling) -> SamplingParams:

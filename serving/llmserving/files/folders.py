@@ -1,0 +1,54 @@
+"""Which folder holds the weights, the adapter and the tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ADAPTER_CONFIG = "adapter_config.json"
+CONFIG = "config.json"
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the weights, the adapter if there is one, and the tokenizers are, the likelier first."""
+
+    weights: Path
+    adapter: Path | None
+    tokenizers: tuple[Path, ...]
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what the log should say about the choice."""
+        if not (self.weights / ADAPTER_CONFIG).is_file():
+            return []
+        once = f"{self.adapter} is applied to it, once" if self.adapter else "the adapter there is not applied"
+        return [f"{self.weights} holds whole weights and an adapter: the weights are loaded alone; {once}"]
+
+
+def find(base: Path | None, checkpoint: Path | None) -> Folders:
+    """Return which folder holds what; raise ValueError with the name of what is missing."""
+    if base is None or not (base / CONFIG).is_file():
+        raise ValueError(f"{base}: no config.json, so no model in Hugging Face's format{_adapter_alone(base)}")
+    if checkpoint is None:
+        return Folders(base, None, (base,))
+    inner = _checkpoint(checkpoint)
+    tokenizers = (inner, base) if any((inner / name).is_file() for name in TOKENIZER_FILES) else (base,)
+    if (inner / ADAPTER_CONFIG).is_file():
+        return Folders(base, inner, tokenizers)
+    return Folders(inner, None, tokenizers)
+
+
+def _checkpoint(folder: Path) -> Path:
+    """Return the folder itself, or the one inside it: Ray Train reports a checkpoint as <folder>/checkpoint."""
+    for candidate in (folder, folder / "checkpoint"):
+        if any((candidate / name).is_file() for name in (ADAPTER_CONFIG, CONFIG)):
+            return candidate
+    raise ValueError(f"{folder}: neither adapter_config.json (LoRA) nor config.json (a full checkpoint)")
+
+
+def _adapter_alone(base: Path | None) -> str:
+    if base is None or not (base / ADAPTER_CONFIG).is_file():
+        return ""
+    return ": it is an adapter; name its base model as BASE_MODEL_DIR, and this folder as CHECKPOINT_DIR"

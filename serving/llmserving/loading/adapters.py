@@ -1,0 +1,163 @@
+"""An adapter: merged into the weights where that says the same, else beside them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from llmserving.files import adapters as kinds
+from llmserving.files import wrappers
+from llmserving.files.folders import ADAPTER_CONFIG, Folders
+from llmserving.files.headers import Shapes
+from llmserving.loading import merging, vocabulary
+from llmserving.loading.report import Known, Report
+from llmserving.loading.weights import check
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+    from llmserving.settings import Settings
+
+log = logging.getLogger(__name__)
+
+NATIVE = "base_model.model."  # what PEFT puts before each name
+NAME = "default"
+TWICE = ".modules_to_save."  # a module that PEFT saved under this name and, in newer files, under its own as well
+# Parts of the adapter that PEFT keeps once and shows at each layer, or that are left from the training.
+SHARED = ("vblora_vector_bank", "prompt_encoder", ".tinylora_v.", ".unilora_theta_d.")
+
+
+def apply(load: Callable[[], PreTrainedModel], folders: Folders, settings: Settings) -> PreTrainedModel:
+    """Return a model with its adapter, ready to continue text; raise ValueError for one that does not fit.
+
+    `load` returns the base, anew each time: merging changes its weights, and may have to be taken back.
+    """
+    adapter = attach(load(), folders, settings)
+    own_weights(adapter)
+    ids = merging.probe(adapter.get_base_model(), _named_tokens(adapter))
+    beside = merging.logits(adapter, ids)
+    with adapter.disable_adapter():
+        base = merging.logits(adapter, ids)
+    dtype = adapter.get_base_model().dtype
+    merged = _merged(adapter)
+    if merged is not None:
+        if merging.same(merging.logits(merged, ids), beside, base, dtype):
+            return merged
+        log.warning("%s: merged, it does not say what it says beside the weights", folders.adapter)
+    log.warning("%s: served beside the weights, not merged, which is slower", folders.adapter)
+    del adapter, merged
+    model = attach(load(), folders, settings).get_base_model()
+    if not merging.same(merging.logits(model, ids), beside, base, dtype):
+        raise ValueError(f"{folders.adapter}: it acts outside of the model's layers: {kinds.SERVED} are served")
+    unmerged: PreTrainedModel = model
+    return unmerged
+
+
+def attach(model: PreTrainedModel, folders: Folders, settings: Settings) -> PeftModel:
+    """Return the model with its adapter beside it; raise ValueError for one that does not fit, or is not whole."""
+    from peft import PeftConfig, PeftModel, PeftModelForCausalLM  # noqa: PLC0415 - only where there is an adapter
+
+    folder = folders.adapter
+    assert folder is not None
+    said = kinds.read_config(folder)
+    vocabulary.fit(model, folder, _shapes(folder), folders.tokenizers[0])
+    config = PeftConfig.from_pretrained(folder)
+    config.inference_mode = True
+    kind = PeftModelForCausalLM if said.get("task_type") else PeftModel
+    try:
+        adapter = kind(model, config, NAME)
+        with native_names(folder) as place:
+            said_once = _shapes(place)
+            result = adapter.load_adapter(place, NAME, torch_device=str(model.device))
+    except KeyError as error:
+        raise ValueError(f"{folder}: {error} is missing: the adapter was not saved whole") from error
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"{folder}: the adapter does not fit the model in {folders.weights}: {error}") from error
+    missing = [name for name in result.missing_keys if not any(part in name for part in SHARED)]
+    unused = [name for name in result.unexpected_keys if not (TWICE in name and name.replace(TWICE, ".") in said_once)]
+    check(folder, Report(frozenset(missing), frozenset(unused)), Known(), settings)
+    return adapter.eval()
+
+
+def own_weights(adapter: PeftModel) -> None:
+    """Give a layer that the adapter changes a copy of the weights that it shares with another.
+
+    Merged into shared weights, a change would be another layer's too: tied embeddings, replicated layers.
+    """
+    holders: dict[int, list[tuple[torch.nn.Module, str]]] = {}
+    changed: set[int] = set()
+    for module in adapter.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            holders.setdefault(id(parameter), []).append((module, name))
+        if hasattr(module, "base_layer"):
+            changed.update(id(parameter) for parameter in module.base_layer.parameters())
+    shared = [found for key, found in holders.items() if key in changed and len(found) > 1]
+    for module, name in itertools.chain.from_iterable(found[1:] for found in shared):
+        old = getattr(module, name)
+        setattr(module, name, torch.nn.Parameter(old.detach().clone(), requires_grad=False))
+    if shared:
+        config = adapter.get_base_model().config
+        config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = False
+
+
+def _merged(adapter: PeftModel) -> PreTrainedModel | None:
+    try:
+        merged: PreTrainedModel = adapter.merge_and_unload(safe_merge=True)
+    except (AttributeError, NotImplementedError, ValueError, TypeError, RuntimeError) as error:
+        log.info("this kind of adapter cannot be merged: %s", error)
+        return None
+    return merged.eval()
+
+
+def _named_tokens(adapter: PeftModel) -> list[int]:
+    """Return some of the tokens that the adapter has vectors for."""
+    config = adapter.peft_config[NAME]
+    indices: Any = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
+    if isinstance(indices, dict):
+        indices = itertools.chain.from_iterable(indices.values())
+    return list(itertools.islice(indices, merging.PROBE_TOKENS))
+
+
+def _shapes(folder: Path) -> Shapes:
+    try:
+        return kinds.read(folder)
+    except FileNotFoundError:
+        pickled = torch.load(folder / "adapter_model.bin", map_location="meta", weights_only=True)
+        return {name: tuple(tensor.shape) for name, tensor in pickled.items()}
+
+
+@contextmanager
+def native_names(folder: Path) -> Iterator[Path]:
+    """Lend the adapter's folder, or, where its names are a wrapper's, one with the names as PEFT has them."""
+    shapes = _shapes(folder)
+    renamed = rename(shapes)
+    if all(old == new for old, new in renamed.items()) or not (folder / kinds.WEIGHTS).is_file():
+        yield folder
+        return
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415 - seldom needed
+
+    log.info("%s: its names are those of a wrapper of the training, taken off", folder)
+    with tempfile.TemporaryDirectory(prefix="adapter-") as view:
+        shutil.copy(folder / ADAPTER_CONFIG, view)
+        tensors = load_file(folder / kinds.WEIGHTS)
+        save_file({renamed[name]: tensor for name, tensor in tensors.items()}, Path(view) / kinds.WEIGHTS)
+        yield Path(view)
+
+
+def rename(shapes: Shapes) -> dict[str, str]:
+    """Return each tensor's name as PEFT has it."""
+    patterns = wrappers.found_in(shapes, before_all=("module.",))
+    bare = {name: wrappers.strip(name, patterns) for name in shapes}
+    bare = {name: new if new.replace(TWICE, ".") in shapes else new.replace(TWICE, ".") for name, new in bare.items()}
+    if any(name.startswith("base_model.") for name in bare.values()):
+        return bare
+    return {name: NATIVE + new for name, new in bare.items()}

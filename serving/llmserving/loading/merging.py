@@ -1,0 +1,41 @@
+"""Whether merging an adapter changed what the model says, beside what the adapter itself changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PROBE_TOKENS = 16
+SHARE = 0.1  # of the adapter's own effect, that merging may be off by
+ROUNDING = 1e-5  # of the largest logit: what float32 is off by after some layers
+
+
+def probe(model: PreTrainedModel, also: list[int]) -> torch.Tensor:
+    """Return tokens [1, n] from the whole vocabulary, and those that the adapter names."""
+    size = model.get_input_embeddings().weight.shape[0]
+    spread = torch.linspace(0, size - 1, PROBE_TOKENS).long().tolist()
+    return torch.tensor([[*spread, *also]], device=model.device)
+
+
+@torch.inference_mode()
+def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - a model, or PEFT around it
+    """Return what the model says of each token: [n, vocabulary], float32."""
+    said: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+    return said.float()
+
+
+def same(merged: torch.Tensor, beside: torch.Tensor, base: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Return whether the merged model says what the adapter beside its base says.
+
+    All are logits. The difference is judged by what the adapter changes, and by what the type of numbers rounds.
+    """
+    if merged.shape != beside.shape or not torch.isfinite(merged).all():
+        return False
+    off = (merged - beside).abs().max().item()
+    effect = (beside - base).abs().max().item()
+    rounding = max(2 * torch.finfo(dtype).eps, ROUNDING) * beside.abs().max().item()
+    return bool(off <= max(SHARE * effect, rounding))

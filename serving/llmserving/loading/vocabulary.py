@@ -1,0 +1,67 @@
+"""How many tokens a model has to have for its adapter: as many as the adapter was trained with."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmserving.files.headers import Shapes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
+
+WHOLE = r"(\.base_layer|\.modules_to_save)?(\.default)?\.weight$"  # [tokens, width]
+LORA_INPUT = r"\.lora_embedding_A(\.default)?(\.weight)?$"  # [rank, tokens]
+LORA_OUTPUT = r"\.lora_B(\.default)?\.weight$"  # [tokens, rank]
+
+
+def fit(model: PreTrainedModel, adapter: Path, shapes: Shapes, tokenizer: Path) -> None:
+    """Give the model as many tokens as the adapter's tensors have, else as its tokenizer has, if that is more.
+
+    Raises ValueError for an adapter whose tensors do not agree.
+    """
+    have = model.get_input_embeddings().weight.shape[0]
+    trained = rows(shapes, _name(model, "input"), _name(model, "output"))
+    if len(trained) > 1:
+        raise ValueError(f"{adapter}: its tensors are of vocabularies of different sizes: {sorted(trained)}")
+    wanted = trained.pop() if trained else max(have, tokens(tokenizer))
+    if wanted != have:
+        said = (
+            "its tensors have" if rows(shapes, _name(model, "input"), _name(model, "output")) else "its tokenizer has"
+        )
+        log.info("%s: the model has %d tokens, %s %d: resized", adapter, have, said, wanted)
+        model.resize_token_embeddings(wanted)
+
+
+def rows(shapes: Shapes, embedding: str, head: str) -> set[int]:
+    """Return the sizes of the vocabulary that tensors of an adapter have; none where it leaves both ends alone."""
+    found = set()
+    for name, shape in shapes.items():
+        for end, patterns in ((embedding, (WHOLE, LORA_INPUT)), (head, (WHOLE, LORA_OUTPUT))):
+            for pattern in patterns:
+                if end and re.search(rf"(^|\.){re.escape(end)}{pattern}", name):
+                    found.add(shape[1] if pattern is LORA_INPUT else shape[0])
+    return found
+
+
+def _name(model: PreTrainedModel, end: str) -> str:
+    """Return the last part of the name of the embedding (`input`), or of what makes the logits (`output`)."""
+    wanted = model.get_input_embeddings() if end == "input" else model.get_output_embeddings()
+    names = [name for name, module in model.named_modules() if module is wanted]
+    return names[0].rpartition(".")[2] if names and wanted is not None else ""
+
+
+def tokens(folder: Path) -> int:
+    """Return how many tokens the tokenizer of a folder has, without loading it; 0 where it does not say."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return 0
+    data = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = data["model"].get("vocab", ())
+    ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+    return 1 + max([*ids, *(token["id"] for token in data.get("added_tokens", ()))], default=-1)

@@ -1,0 +1,195 @@
+"""The longest context, and the authors' advice: as the model's own files have it."""
+
+import json
+
+import loads
+import pytest
+from llmserving import loading
+from llmserving.files.folders import Folders
+from llmserving.loading.context import model_length
+from llmserving.settings import from_mapping
+
+QWEN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
+
+
+def length(**config):
+    """Return the context of a configuration as transformers reads it from its file."""
+    from transformers import AutoConfig
+
+    kind = config.pop("model_type", "llama")
+    return model_length(AutoConfig.for_model(kind, **config).get_text_config().to_dict())
+
+
+@pytest.mark.parametrize(
+    ("rope", "expected"),
+    [
+        (None, 128),
+        ({"rope_type": "default"}, 128),
+        ({"rope_type": "linear", "factor": 2.0}, 256),
+        ({"rope_type": "dynamic", "factor": 2.0}, 256),
+        (QWEN, 512),
+        ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}, 256),
+        ({"rope_type": "yarn", "factor": 4.0}, 512),
+        (
+            {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+             "original_max_position_embeddings": 32},
+            128,
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_factor_of_rope_scaling_counts_as_vllm_counts_it(rope, expected):
+    assert length(max_position_embeddings=128, rope_scaling=rope) == expected
+
+
+def test_a_longrope_model_says_its_scaled_length_itself():
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 16, "long_factor": [2.0] * 16, "factor": 8.0,
+            "original_max_position_embeddings": 64}  # fmt: skip
+    config = {"max_position_embeddings": 512, "hidden_size": 64, "num_attention_heads": 2, "pad_token_id": 0}
+    assert length(model_type="phi3", rope_scaling=rope, original_max_position_embeddings=64, **config) == 512
+
+
+def test_gemma_3_says_its_scaled_length_itself():
+    text = {"max_position_embeddings": 1024, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+    assert length(model_type="gemma3_text", **text) == 1024
+
+
+def test_other_names_for_the_same_thing_are_known():
+    assert length(model_type="gpt2", n_positions=96) == 96
+    assert model_length({"seq_length": 77}) == 77
+    assert model_length({"max_position_embeddings": None}) == 0
+    assert model_length({}) == 0
+
+
+def served_length(folder, **more):
+    settings = from_mapping({"model_dir": folder, **more})
+    return loading.context_length(loading.read_config(settings, loading.find_folders(settings)), settings)
+
+
+def test_the_qwen_recipe_gives_the_context_that_it_promises(base, tmp_path):
+    folder = loads.copy(base, tmp_path / "yarn")
+    loads.edit_json(folder / "config.json", max_position_embeddings=128, rope_parameters=None, rope_scaling=QWEN)
+    assert served_length(folder) == 512
+    assert served_length(folder, max_length=512) == 512
+    assert served_length(folder, max_length=100) == 100
+    with pytest.raises(ValueError, match=r"max_length 513: the model goes to 512 tokens .*times the factor"):
+        served_length(folder, max_length=513)
+
+
+def test_an_answer_beyond_the_unscaled_length_is_transformers_own(base, tmp_path, serve):
+    import torch
+
+    folder = loads.copy(base, tmp_path / "yarn")
+    loads.edit_json(folder / "config.json", max_position_embeddings=128, rope_parameters=None, rope_scaling=QWEN)
+    running = serve(model_dir=folder)
+    prompt = list(range(7, 207))
+    body = {"prompt": prompt, "max_tokens": 8, "temperature": 0, "ignore_eos": True, "logprobs": 0}
+    served = running.post("/v1/completions", body).json()["choices"][0]["logprobs"]["token_logprobs"]
+    out = loads.from_transformers(folder).generate(
+        torch.tensor([prompt]), max_new_tokens=8, do_sample=False, eos_token_id=None, pad_token_id=0,
+        output_scores=True, return_dict_in_generate=True,
+    )  # fmt: skip
+    assert served == pytest.approx([score.log_softmax(-1).max().item() for score in out.scores], abs=1e-3)
+
+
+# generation_config.json
+
+
+@pytest.fixture
+def advised(base, tmp_path):
+    folder = loads.copy(base, tmp_path / "model")
+
+    def advise(said):
+        (folder / "generation_config.json").write_text(said if isinstance(said, str) else json.dumps(said))
+        return loading.read_advice(Folders(folder, None, (folder,)))
+
+    return advise
+
+
+@pytest.mark.parametrize(
+    ("said", "sampling"),
+    [
+        ({}, {}),
+        ({"temperature": 0.6, "top_p": 0.9, "top_k": 20}, {"temperature": 0.6, "top_p": 0.9, "top_k": 20}),
+        ({"temperature": None, "top_k": None, "do_sample": None}, {}),
+        ({"do_sample": False, "temperature": 0.6}, {"temperature": 0.0}),
+        ({"top_k": 20.0}, {"top_k": 20}),
+        ({"top_k": -1}, {"top_k": -1}),
+        ({"num_return_sequences": 2, "num_beams": -3, "cache_implementation": 7, "max_length": "no"}, {}),
+        (
+            {"repetition_penalty": 1.05, "min_p": 0, "unknown": {"nested": []}},
+            {"repetition_penalty": 1.05, "min_p": 0},
+        ),
+    ],
+    ids=str,
+)
+def test_the_advice_is_read_field_by_field(advised, said, sampling):
+    assert advised(said).sampling == sampling
+
+
+@pytest.mark.parametrize(
+    ("said", "ids"),
+    [
+        ({}, set()),
+        ({"eos_token_id": None}, set()),
+        ({"eos_token_id": 2}, {2}),
+        ({"eos_token_id": [2, 4]}, {2, 4}),
+        ({"eos_token_id": [[2, 4], [5]]}, {2, 4, 5}),
+        ({"eos_token_id": [2, None]}, {2}),
+    ],
+    ids=str,
+)
+def test_the_ids_that_end_an_answer_come_as_one_as_several_or_nested(advised, said, ids):
+    assert advised(said).stop_ids == ids
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"repetition_penalty": 0},
+        {"repetition_penalty": 1e-39},
+        {"temperature": -1},
+        {"temperature": "0.5"},
+        {"temperature": True},
+        {"top_p": 0},
+        {"top_p": 1.5},
+        {"top_k": 2.5},
+        {"min_p": float("nan")},
+        {"temperature": float("inf")},
+        {"eos_token_id": "2"},
+        {"eos_token_id": -1},
+        {"eos_token_id": True},
+    ],
+    ids=str,
+)
+def test_advice_that_no_request_could_give_is_refused_with_its_file_and_field(advised, said):
+    with pytest.raises(ValueError, match=rf"generation_config\.json: {next(iter(said))} "):
+        advised(said)
+
+
+@pytest.mark.parametrize("said", ["", "[]", "{", "nonsense"])
+def test_advice_that_is_no_object_is_refused_with_its_file(advised, said):
+    with pytest.raises(ValueError, match=r"generation_config\.json: "):
+        advised(said)
+
+
+def test_without_a_file_the_ids_are_those_of_the_configuration(base, tmp_path):
+    folder = loads.copy(base, tmp_path / "model")
+    (folder / "generation_config.json").unlink()
+    assert loading.read_advice(Folders(folder, None, (folder,))).stop_ids == {2, 4}
+    loads.edit_json(folder / "config.json", eos_token_id=None, text_config={"eos_token_id": 9})
+    assert loading.read_advice(Folders(folder, None, (folder,))).stop_ids == {9}
+
+
+def test_the_adapters_own_advice_wins(base, adapter, tmp_path):
+    folder = loads.copy(adapter, tmp_path / "adapter")
+    (folder / "generation_config.json").write_text('{"temperature": 0.3}')
+    assert loading.read_advice(Folders(base, folder, (base,))).sampling == {"temperature": 0.3}
+
+
+def test_fields_that_are_not_used_end_no_start(base, tmp_path, serve):
+    folder = loads.copy(base, tmp_path / "model")
+    said = {"num_return_sequences": 2, "eos_token_id": [[2], [4]], "do_sample": None, "num_beams": 4, "temperature": 0}
+    (folder / "generation_config.json").write_text(json.dumps(said))
+    running = serve(model_dir=folder)
+    assert running.post("/v1/completions", {"prompt": "hi", "max_tokens": 2}).status_code == 200
