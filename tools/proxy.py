@@ -69,7 +69,14 @@ def _configure(folder: Path, listen: str, routes: Mapping[str, int]) -> None:
         write(f"{name}.conf", f"{name}.conf.j2", **settings)
     write("revision.conf", "revision.conf.j2", run_dir=folder, revision="fixed")
     for name, port in routes.items():
-        write(f"ray-{name}.conf", "ray-location.prefix.conf.j2", Name=name, ClusterIP="127.0.0.1", Port=port)
+        write(
+            f"ray-{name}.conf",
+            "ray-location.prefix.conf.j2",
+            Name=name,
+            ClusterIP="127.0.0.1",
+            Port=port,
+            StreamBody=False,
+        )
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
