@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.frontend import frontend
 from tests.support.http import request
+from tests.support.raw import OK, RawUpstream, exchange
 from tests.support.upstream import Upstream
 
 
@@ -43,3 +44,67 @@ def test_a_piece_of_a_body_is_passed_on_before_the_next_one_comes(folder: Path):
                 received = b""
                 while not received.endswith(b"3\r\none\r\n"):
                     received += passed_on.recv(4096)
+
+
+@pytest.fixture
+def seen(folder: Path) -> Iterator[tuple[int, RawUpstream]]:
+    """Return the front end's port, and what stands in the proxy's place and keeps every byte."""
+    upstream = RawUpstream()
+    with frontend(folder, upstream.port) as port:
+        yield port, upstream
+    upstream.close()
+
+
+def call(port: int, *fields: str) -> bytes:
+    lines = ["POST /apis/rayservice/chat/x HTTP/1.1", "Host: shop.example", "Content-Length: 0", *fields, "", ""]
+    return exchange(port, "\r\n".join(lines).encode())
+
+
+@pytest.mark.parametrize("name", ["serve_multiplexed_model_id", "x.y", "!#$%&'*+-.^_`|~"])
+def test_a_field_of_any_name_is_passed_on(seen: tuple[int, RawUpstream], name: str):
+    port, upstream = seen
+    call(port, f"{name}: a", "Connection: close")
+    assert (name, "a") in upstream.fields
+
+
+def test_a_head_of_64_kb_is_passed_on_both_ways(seen: tuple[int, RawUpstream]):
+    port, upstream = seen
+    large = "x" * 64_000
+    upstream.answer = OK.replace(b"\r\n\r\n", f"\r\nX-Large: {large}\r\n\r\n".encode())
+    assert large.encode() in call(port, f"X-Large: {large}", "Connection: close")
+    assert ("X-Large", large) in upstream.fields
+
+
+@pytest.mark.parametrize("connection", ["Upgrade, HTTP2-Settings, close", "close"])
+def test_only_a_websocket_is_an_upgrade_and_fields_of_the_connection_end(seen, connection: str):
+    port, upstream = seen
+    hop = ["HTTP2-Settings: AAMA", "Keep-Alive: timeout=5", "Proxy-Connection: close", "TE: trailers", "Trailer: X"]
+    call(port, "Upgrade: h2c", f"Connection: {connection}", *hop)
+    names = {name.lower() for name, _ in upstream.fields}
+    assert names.isdisjoint(line.split(":")[0].lower() for line in [*hop, "Upgrade:"])
+    assert upstream.got("Connection") == ["close"]
+    call(port, "Upgrade: websocket", "Connection: close")
+    assert (upstream.got("Upgrade"), upstream.got("Connection")) == ([], ["close"])
+    call(port, "Upgrade: h2c, websocket", "Connection: upgrade, close")
+    assert (upstream.got("Upgrade"), upstream.got("Connection")) == (["websocket"], ["upgrade"])
+
+
+def test_a_stranger_says_nothing_about_the_front_ends_address(seen: tuple[int, RawUpstream]):
+    port, upstream = seen
+    call(port, "X-Forwarded-Host: evil", "X-Forwarded-Proto: gopher", "X-Forwarded-Prefix: /evil", "Connection: close")
+    assert upstream.got("X-Forwarded-Host") == ["shop.example"]
+    assert upstream.got("X-Forwarded-Proto") == ["http"]
+    assert upstream.got("X-Forwarded-Prefix") == []
+
+
+def test_what_a_model_says_to_the_hops_before_is_passed_on_and_its_orders_are_not(seen: tuple[int, RawUpstream]):
+    port, upstream = seen
+    told = (
+        b"\r\nX-Accel-Buffering: no\r\nServer: uvicorn\r\nLocation: http://shop.example/apis/rayservice/chat/a\r\n\r\n"
+    )
+    upstream.answer = OK.replace(b"\r\n\r\n", b"\r\nX-Accel-Redirect: /index.html" + told)
+    answer = call(port, "Connection: close")
+    assert answer.endswith(b"\r\n\r\n{}")
+    assert b"X-Accel-Redirect" not in answer
+    for line in told.strip().split(b"\r\n"):
+        assert b"\r\n" + line + b"\r\n" in answer

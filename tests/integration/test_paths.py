@@ -123,3 +123,50 @@ def test_a_name_does_not_match_another_one_that_it_begins(sides):
     for side in sides.values():
         for name in ("cha", "chatt", "chat-2", "CHAT", "chat.", "chat%20", "x/apis/rayservice/cha"):
             assert side.error(name) == "rayservice_not_found"
+
+
+@pytest.mark.parametrize("template", ["prefix", "documented"])
+@pytest.mark.parametrize(
+    ("tail", "arrives"),
+    [
+        ("models/https://x/a", "models/https://x/a"), ("models/s3%3A%2F%2Fb%2Fm", "models/s3://b/m"), ("/", "/"),
+        ("//a///b//", "//a///b//"), ("%2F%2Fa", "//a"),
+    ],
+)  # fmt: skip
+def test_an_empty_segment_is_a_part_of_a_path(sides, template, tail, arrives):
+    assert line(sides, template, tail)["line"] == f"GET /{arrives} HTTP/1.1"
+
+
+NORMALISED = [
+    ("a%2Fb", "a/b"), ("a%2eb", "a.b"), ("%5Ba%5D", "[a]"), ("%7Ea", "~a"), ("a?", "a"), ("a/./b", "a/b"),
+    ("a/../b", "b"), ("a%2F..%2Fb", "b"), ("a//../b", "a/b"), ("%41", "A"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tail", "arrives"), NORMALISED)
+def test_what_nginx_normalises_is_what_docs_http_md_says(sides, tail, arrives):
+    assert line(sides, "prefix", tail)["line"] == f"GET /{arrives} HTTP/1.1"
+
+
+ELSEWHERE = [
+    "/apis//rayservice/chat/x", "//apis/rayservice/chat/x", "/apis/rayservice//chat/x", "/./apis//rayservice/chat/x",
+    "/apis/rayservice/chat/../../x", "//apis/rayservice/chat/..%2f..%2f", "/x/../apis/rayservice//chat/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ELSEWHERE)
+def test_a_path_that_is_no_routes_path_is_not_read_as_one(sides, target):
+    answer = sides["prefix"].get(target)
+    assert (answer.status, answer.error_type) == (404, "rayservice_not_found")
+
+
+HERE = [
+    "/apis/rayservice/chat/x", "/apis/rayservice/other/..%2fchat/x", "/apis/rayservice/other/../chat/x",
+    "/x/../apis/rayservice/chat/x", "/x%2f..%2fapis/rayservice/chat/x", "/apis/rayservice/ch%61t/x",
+    "/apis%2Frayservice%2Fchat%2Fx", "/apis/rayservice/chat/other/%2e%2e/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", HERE)
+def test_the_path_that_chooses_a_route_is_the_path_that_its_model_is_asked_with(sides, target):
+    assert sides["prefix"].get(target).json["line"] == "GET /x HTTP/1.1"

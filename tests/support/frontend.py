@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.http import free_port, request
+from tests.support.raw import NGINX
 from tests.support.waiting import until
 
 FRONTEND = Path(__file__).parents[2] / "examples/frontend"
@@ -29,7 +30,7 @@ def frontend(folder: Path, proxy_port: int) -> Iterator[int]:
         assert mine in text
         text = text.replace(mine, own)
     conf.write_text(text)
-    process = subprocess.Popen(["nginx", "-p", folder / "site", "-c", "nginx.conf"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([NGINX, "-p", folder / "site", "-c", "nginx.conf"], stderr=subprocess.DEVNULL)
     try:
         until("the front end answers", lambda: _answers(port))
         yield port
