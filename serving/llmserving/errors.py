@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from llmserving import words
-from llmserving.engines.base import EngineDeadError
+from llmserving.engines.base import EngineDeadError, SequenceError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
@@ -58,6 +58,9 @@ def of_exception(error: BaseException) -> ApiError:
         return error
     if isinstance(error, EngineDeadError):
         return ApiError(503, "the engine died; another replica takes its place", retry_after=10)
+    if isinstance(error, SequenceError):
+        log.warning("an answer could not go on: %s", error)
+        return ApiError(500, f"the answer cannot go on: {error}")
     log.error("a request failed", exc_info=error)
     return ApiError(500, "the server failed while it worked on this request; its log says why")
 
@@ -68,6 +71,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(EngineDeadError, _unforeseen)
+    app.add_exception_handler(SequenceError, _unforeseen)
     app.add_exception_handler(Exception, _unforeseen)
 
 

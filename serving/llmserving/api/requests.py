@@ -80,7 +80,7 @@ class OpenAIFields(SamplingFields):
     n: Annotated[int, Field(ge=1, le=128), Whole] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     logit_bias: (
         Annotated[dict[Annotated[str, AfterValidator(_token_id)], Bias], Field(max_length=MAX_BIASES)] | None
     ) = None

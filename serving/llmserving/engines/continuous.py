@@ -25,8 +25,9 @@ from transformers.generation.continuous_batching.model_runner import infer_max_s
 from transformers.generation.logits_process import LogitsProcessorList
 
 from llmserving.engines import attention
-from llmserving.engines.base import EngineDeadError, Stats
+from llmserving.engines.base import EngineDeadError, SequenceError, Stats
 from llmserving.engines.sampler import SequenceState, choose
+from llmserving.engines.vocabulary import check, vocabulary_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -53,6 +54,7 @@ class ContinuousEngine:
         self._states: dict[str, SequenceState] = {}
         self._ids = itertools.count()
         self._device = model.device
+        self.vocabulary = vocabulary_of(model)
         self.dtype = model.dtype
         self.stall_seconds = STALL_SECONDS
         if model.device.type == "cpu":
@@ -75,6 +77,7 @@ class ContinuousEngine:
     async def follow(self, prompt: Sequence[int], state: SequenceState) -> AsyncGenerator[Token, None]:
         """Yield tokens as `submit` does; `state` chooses them."""
         self.check_health()
+        check(prompt, self.vocabulary.read)
         request_id = f"sequence-{next(self._ids)}"
         outputs: asyncio.Queue[GenerationOutput] = asyncio.Queue()
         if not self._states:
@@ -90,6 +93,8 @@ class ContinuousEngine:
                 if output.error is not None:
                     raise self._failure(output.error)
                 for token_id in output.generated_tokens[seen:]:
+                    if state.failure is not None:
+                        raise SequenceError(state.failure)
                     yield state.token(seen, token_id)
                     seen += 1
         finally:
@@ -142,7 +147,7 @@ class ContinuousEngine:
         for request_id, state in zip(request_ids, states, strict=True):
             if state is None:
                 self._manager.cancel_request(request_id)
-        return choose(logits, states)
+        return choose(logits[:, : self.vocabulary.read], states)  # what it cannot read again is no answer
 
     def check_health(self) -> None:
         """Raise EngineDeadError if the worker ended, or hangs in a step."""
