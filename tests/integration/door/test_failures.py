@@ -36,6 +36,7 @@ def assert_failure(answer: Answer, status: int, kind: str, words: str = "", *, a
     assert (answer.status, error["type"], error["code"]) == (status, kind, status)
     assert words in error["message"]
     assert answer.headers.get("retry-after") == ("5" if again else None)
+    assert answer.headers.get("x-should-retry") == (None if again else "false")
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
 
