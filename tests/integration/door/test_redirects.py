@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.raw import nginx_version
+
 pytestmark = pytest.mark.parametrize("door", ["prefix", "documented"], indirect=True)
 OWN = "/apis/rayservice/chat"
 LED = {  # what a model says -> what its caller reads; the caller's Host is proxy.test
@@ -91,3 +93,10 @@ def test_a_post_that_is_redirected_keeps_its_body_and_ends_at_the_model(door):
 def test_a_redirect_says_nothing_of_the_prefix_where_no_route_was_asked(door):
     found = door.daemon.get("/apis/rayservice/chat?x=y", headers={"X-Forwarded-Host": "evil.example"})
     assert (found.status, found.headers["location"]) == (308, "chat/?x=y")
+
+
+@pytest.mark.parametrize("field", ["Location", "Refresh", "ETag"])
+def test_of_a_field_that_is_given_twice_nginx_since_1_23_passes_the_first_one(door, field):
+    sent = f"HTTP/1.1 200 X\r\n{field}: a\r\n{field}: b\r\nContent-Length: 0\r\n\r\n"
+    found = [value for name, value in door.ask(answer=sent.encode()).fields if name == field]
+    assert found == (["a", "b"] if nginx_version() < (1, 23, 0) else ["a"])
