@@ -16,8 +16,8 @@ FRONTEND = Path(__file__).parents[2] / "examples/frontend"
 
 
 @contextmanager
-def frontend(folder: Path, proxy_port: int) -> Iterator[int]:
-    """Run the front end's nginx with `proxy_port` as the proxy's; yield its own port."""
+def frontend(folder: Path, proxy_port: int, nginx: str = NGINX) -> Iterator[int]:
+    """Run the front end with `proxy_port` as the proxy's; yield its own port."""
     shutil.copytree(FRONTEND, folder / "site")
     conf = folder / "site/nginx.conf"
     port = free_port()
@@ -30,7 +30,7 @@ def frontend(folder: Path, proxy_port: int) -> Iterator[int]:
         assert mine in text
         text = text.replace(mine, own)
     conf.write_text(text)
-    process = subprocess.Popen([NGINX, "-p", folder / "site", "-c", "nginx.conf"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([nginx, "-p", folder / "site", "-c", "nginx.conf"], stderr=subprocess.DEVNULL)
     try:
         until("the front end answers", lambda: _answers(port))
         yield port

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from llmserving.engines.base import Sampling, Stats, Token, Vocabulary
+    from llmserving.engines.base import Sampling, Stats, Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,10 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The model is in memory. Both lengths are in tokens; `embedding_vocabulary` is what the embedder can read."""
+    """The model is in memory. Both lengths are in tokens."""
 
     context_length: int
     embedding_tokens: int
-    vocabulary: Vocabulary
-    embedding_vocabulary: int
 
 
 @dataclass(frozen=True, slots=True)

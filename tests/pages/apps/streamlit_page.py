@@ -1,6 +1,0 @@
-"""A page of Streamlit."""
-
-import streamlit
-
-if name := streamlit.text_input("Name"):
-    streamlit.write(f"Hello {name}")
