@@ -43,7 +43,7 @@ inference-zip: ## build/inference-HASH.zip: the working_dir of a RayService
 	@python3 tools/inference_zip.py
 
 .PHONY: model-context
-model-context: ## build/model, the build context of Dockerfile.model: make model-context BASE_MODEL=... CHECKPOINT=...
+model-context: ## check a model, and build/model, the build context of Dockerfile.model: make model-context BASE_MODEL=... CHECKPOINT=...
 	@python3 tools/model_context.py --base-model "$(BASE_MODEL)" --checkpoint "$(CHECKPOINT)"
 
 demo-clean: ## remove what the demo made: its model, state and zips

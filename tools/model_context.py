@@ -1,8 +1,11 @@
-"""Lay out the build context of Dockerfile.model: base model, checkpoint, code and lock, and print what to run.
+"""Check a model, lay out the build context of Dockerfile.model, and print what to run.
 
     python tools/model_context.py --base-model FOLDER --checkpoint FOLDER [--output build/model]
 
-Large files are hard-linked where the file system allows, so that a base model is not copied for each build.
+What the server would refuse at its start is refused here, before an image is built: files that are broken or missing,
+and, where the model server's environment is there (`make install-serving`), names and sizes that are not the model's.
+The server's own variables count here too, such as SERVING_ALLOW_PICKLE. Large files are hard-linked where the file
+system allows, so that a base model is not copied for each build.
 """
 
 from __future__ import annotations
@@ -10,24 +13,35 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import inference_zip
 
 ROOT = Path(__file__).resolve().parents[1]
-MODEL = ("config.json",)  # a model that can be served by itself
-CHECKPOINT = (*MODEL, "adapter_config.json")  # ... or a LoRA adapter of the base model
+SERVING = ROOT / "serving"
+sys.path.append(str(SERVING))
+
+from llmserving.files import folders  # noqa: E402 - lies beside this folder
+from llmserving.files.check import check  # noqa: E402
+
+MARK = ".made-by-model-context"  # in the folders that this program may remove
+PYTHON = ROOT / ".venv-serving" / "bin" / "python"
+NOT_CHECKED = 3  # see llmserving.loading.check
+YES = frozenset({"1", "true", "yes", "on", "t", "y"})  # as the server's settings have it
 
 
 def main() -> int:
-    """Read the arguments, lay out, print the command that builds the image."""
-    parser = argparse.ArgumentParser(description="Lay out the build context of Dockerfile.model.")
+    """Read the arguments, check, lay out, print the command that builds the image."""
+    parser = argparse.ArgumentParser(description="Check a model and lay out the build context of Dockerfile.model.")
     parser.add_argument("--base-model", type=Path, required=True, help="the base model's folder")
     parser.add_argument("--checkpoint", type=Path, required=True, help="the fine-tuned checkpoint's folder")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "model", help="default: %(default)s")
     given = parser.parse_args()
     try:
+        check_files(given.base_model, given.checkpoint)
+        check_names(given.base_model, given.checkpoint)
         lay_out(given.base_model, given.checkpoint, given.output)
     except (OSError, ValueError) as error:
         print(f"model_context: {error}", file=sys.stderr)
@@ -36,22 +50,51 @@ def main() -> int:
     return 0
 
 
+def check_files(base_model: Path, checkpoint: Path) -> None:
+    """Raise ValueError for a file that is missing, broken or of a kind that is not served."""
+    found = folders.find(base_model, checkpoint)
+    for note in found.notes:
+        print(f"model_context: {note}", file=sys.stderr)
+    check(found, allow_pickle=os.environ.get("SERVING_ALLOW_PICKLE", "").lower() in YES)
+
+
+def check_names(base_model: Path, checkpoint: Path) -> None:
+    """Raise ValueError for tensors that are not the model's; say so where this machine cannot tell."""
+    if not PYTHON.exists():
+        _say_unchecked("`make install-serving` brings what compares them")
+        return
+    command = [PYTHON, "-m", "llmserving.loading.check", "--model_dir", base_model, "--checkpoint_dir", checkpoint]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(SERVING)}
+    )
+    said = done.stderr.strip().splitlines()[-1:] or ["it ended without a word"]
+    if done.returncode == NOT_CHECKED:
+        _say_unchecked(said[0])
+    elif done.returncode != 0:
+        raise ValueError(said[0])
+
+
+def _say_unchecked(why: str) -> None:
+    print(f"model_context: the tensors' names and sizes are not compared with the model's: {why}", file=sys.stderr)
+
+
 def lay_out(base_model: Path, checkpoint: Path, output: Path) -> None:
-    """Fill `output` anew; raise ValueError for a folder that holds no model, OSError for one that cannot be read."""
-    check(base_model, MODEL)
-    check(checkpoint, CHECKPOINT)
+    """Fill `output` anew; raise ValueError for a folder that this program did not make, OSError for an unreadable one.
+
+    What is there is removed only where this program made it, and where the model does not lie in it.
+    """
+    if output.exists() and not (output / MARK).exists() and any(output.iterdir()):
+        raise ValueError(f"{output} is there, and this program did not make it: name another --output, or remove it")
+    for source in (base_model, checkpoint):
+        if source.resolve().is_relative_to(output.resolve()):
+            raise ValueError(f"{source} lies in {output}, which is made anew: name another --output")
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
+    (output / MARK).touch()
     shutil.copytree(base_model, output / "base", copy_function=link)
     shutil.copytree(checkpoint, output / "checkpoint", copy_function=link)
     shutil.copy(ROOT / "requirements" / "serving.lock", output)
-    shutil.copy(inference_zip.write(ROOT / "serving", ROOT / "build"), output / "inference.zip")
-
-
-def check(folder: Path, any_of: tuple[str, ...]) -> None:
-    """Raise ValueError unless the folder, or `checkpoint` in it as Ray Train writes it, holds one of the files."""
-    if not any((place / name).is_file() for place in (folder, folder / "checkpoint") for name in any_of):
-        raise ValueError(f"{folder} holds no {' or '.join(any_of)}: name the folder that the weights lie in")
+    shutil.copy(inference_zip.write(SERVING, ROOT / "build"), output / "inference.zip")
 
 
 def link(source: str, target: str) -> None:

@@ -178,4 +178,4 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path):
     tool = [sys.executable, TOP / "tools/model_context.py", "--base-model", tmp_path, "--checkpoint", tmp_path]
     done = subprocess.run(tool, check=False, capture_output=True)
     assert done.returncode == 1
-    assert f"{tmp_path} holds no config.json".encode() in done.stderr
+    assert f"{tmp_path}: no config.json".encode() in done.stderr

@@ -74,10 +74,11 @@ def attach(model: PreTrainedModel, folders: Folders, settings: Settings) -> Peft
     config.inference_mode = True
     kind = PeftModelForCausalLM if said.get("task_type") else PeftModel
     try:
-        adapter = kind(model, config, NAME)
+        empty = model.device.type == "meta"  # names and sizes alone are checked
+        adapter = kind(model, config, NAME, low_cpu_mem_usage=empty)
         with native_names(folder) as place:
             said_once = _shapes(place)
-            result = adapter.load_adapter(place, NAME, torch_device=str(model.device))
+            result = adapter.load_adapter(place, NAME, torch_device=_device(model), low_cpu_mem_usage=empty)
     except KeyError as error:
         raise ValueError(f"{folder}: {error} is missing: the adapter was not saved whole") from error
     except (RuntimeError, ValueError, NotImplementedError) as error:
@@ -86,6 +87,11 @@ def attach(model: PreTrainedModel, folders: Folders, settings: Settings) -> Peft
     unused = [name for name in result.unexpected_keys if not (TWICE in name and name.replace(TWICE, ".") in said_once)]
     check(folder, Report(frozenset(missing), frozenset(unused)), Known(), settings)
     return adapter.eval()
+
+
+def _device(model: PreTrainedModel) -> str:
+    """Return where an adapter's tensors are read to: a file cannot be read to nowhere."""
+    return "cpu" if model.device.type == "meta" else str(model.device)
 
 
 def own_weights(adapter: PeftModel) -> None:

@@ -29,13 +29,12 @@ def fit(model: PreTrainedModel, adapter: Path, shapes: Shapes, tokenizer: Path) 
     trained = rows(shapes, _name(model, "input"), _name(model, "output"))
     if len(trained) > 1:
         raise ValueError(f"{adapter}: its tensors are of vocabularies of different sizes: {sorted(trained)}")
+    by_tokenizer = not trained
     wanted = trained.pop() if trained else max(have, tokens(tokenizer))
     if wanted != have:
-        said = (
-            "its tensors have" if rows(shapes, _name(model, "input"), _name(model, "output")) else "its tokenizer has"
-        )
+        said = "its tokenizer has" if by_tokenizer else "its tensors have"
         log.info("%s: the model has %d tokens, %s %d: resized", adapter, have, said, wanted)
-        model.resize_token_embeddings(wanted)
+        model.resize_token_embeddings(wanted, mean_resizing=model.device.type != "meta")
 
 
 def rows(shapes: Shapes, embedding: str, head: str) -> set[int]:
