@@ -36,6 +36,10 @@ test: test-serving api-server ## every test
 test-serving: install-serving ## the model server's tests, in an environment of their own
 	@.venv-serving/bin/python -m pytest tests/serving -n 2
 
+.PHONY: test-models
+test-models: install-serving ## the model server beside transformers and PEFT: kinds of adapters, published layouts, broken files
+	@.venv-serving/bin/python -m pytest tests/serving/models -n 2 -m models
+
 lint-serving: install-serving ## mypy on the model server, where its packages are
 	@.venv-serving/bin/mypy serving/llmserving serving/inference.py
 

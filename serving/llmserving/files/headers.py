@@ -53,7 +53,8 @@ def _parse(path: Path, header: bytes) -> dict[str, dict[str, list[int]]]:
         described = json.loads(header)
         described.pop("__metadata__", None)
         for entry in described.values():
-            if not all(isinstance(number, int) for number in (*entry["shape"], *entry["data_offsets"])):
+            start, end = entry["data_offsets"]
+            if not all(isinstance(number, int) and number >= 0 for number in (*entry["shape"], start, end)):
                 raise TypeError("a size that is no number")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: its header is no description of tensors ({error}): {AGAIN}") from error

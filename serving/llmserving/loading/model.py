@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from llmserving.files import folders as on_disk
 from llmserving.files.check import check, check_small_files, check_weights
@@ -81,7 +81,15 @@ def load_model(settings: Settings, folders: Folders, config: PretrainedConfig) -
 def load_whole(settings: Settings, folders: Folders, config: PretrainedConfig, **how: Any) -> PreTrainedModel:  # noqa: ANN401 - transformers' own
     """Return the whole weights of a model that continues text, without an adapter."""
     about = known(config.get_text_config().to_dict())
-    return weights.load(AutoModelForCausalLM, folders.weights, config, about, settings, **how)
+    return weights.load(_kind(config), folders.weights, config, about, settings, **how)
+
+
+def _kind(config: PretrainedConfig) -> type[Any]:
+    """Return the Auto class of a model that continues text, or of one that sees images too, and is asked for text."""
+    sees = type(config) not in AutoModelForCausalLM._model_mapping and type(config) in (  # noqa: SLF001 - no other way
+        AutoModelForImageTextToText._model_mapping  # noqa: SLF001
+    )
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
 
 
 def load_encoder(folder: Path, settings: Settings) -> PreTrainedModel:

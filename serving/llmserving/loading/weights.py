@@ -36,18 +36,21 @@ def load(
     `kind` is one of transformers' Auto classes, `how` what its `from_pretrained` is told beside.
     """
     disable_progress_bar()  # a server's log is no terminal
-    with weights_alone(folder) as place:
-        model, result = kind.from_pretrained(
-            place,
-            config=config,
-            local_files_only=True,
-            use_safetensors=None if settings.allow_pickle else True,
-            trust_remote_code=settings.trust_remote_code,
-            key_mapping=_key_mapping(folder),
-            ignore_mismatched_sizes=True,  # they are in the result, and refused here with both sizes
-            output_loading_info=True,
-            **how,
-        )
+    try:
+        with weights_alone(folder) as place:
+            model, result = kind.from_pretrained(
+                place,
+                config=config,
+                local_files_only=True,
+                use_safetensors=None if settings.allow_pickle else True,
+                trust_remote_code=settings.trust_remote_code,
+                key_mapping=_key_mapping(folder),
+                ignore_mismatched_sizes=True,  # they are in the result, and refused here with both sizes
+                output_loading_info=True,
+                **how,
+            )
+    except ImportError as error:
+        raise ValueError(f"{folder}: {_quantised(config)}it needs a package that is not here: {error}") from error
     check(folder, _report(result), known, settings)
     loaded: PreTrainedModel = model
     return loaded
@@ -92,6 +95,11 @@ def _key_mapping(folder: Path) -> dict[str, str] | None:
     if patterns:
         log.info("%s: its names are those of a wrapper of the training, taken off: %s", folder, ", ".join(patterns))
     return patterns or None
+
+
+def _quantised(config: PretrainedConfig) -> str:
+    method = (getattr(config, "quantization_config", None) or {}).get("quant_method")
+    return f"quantised by {method}, " if method else ""
 
 
 def _report(result: dict[str, Any]) -> Report:
