@@ -92,6 +92,42 @@ def test_an_answer_beyond_the_unscaled_length_is_transformers_own(base, tmp_path
     assert served == pytest.approx([score.log_softmax(-1).max().item() for score in out.scores], abs=1e-3)
 
 
+# Encoders
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("Bert", 64), ("Roberta", 62), ("MPNet", 62), ("DistilBert", 64)])
+def test_an_encoder_takes_the_longest_text_that_it_has_positions_for(tmp_path, kind, expected):
+    import torch
+    import transformers
+
+    size = {"vocab_size": 100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    size |= {"num_attention_heads": 2, "max_position_embeddings": 64}
+    if kind == "DistilBert":
+        size = {
+            "vocab_size": 100,
+            "dim": 32,
+            "hidden_dim": 64,
+            "n_layers": 1,
+            "n_heads": 2,
+            "max_position_embeddings": 64,
+        }
+    getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**size)).save_pretrained(tmp_path)
+    model = loading.load_encoder(tmp_path, from_mapping({"engine": "echo"}))
+    assert loading.encoder_length(model) == expected
+    with torch.inference_mode():
+        model(input_ids=torch.full((1, expected), 7))
+        with pytest.raises((IndexError, RuntimeError)):
+            model(input_ids=torch.full((1, expected + 1), 7))
+
+
+def test_the_length_that_is_asked_of_the_model_is_not_asked_of_the_encoder(base, tmp_path, serve):
+    shorter = loads.copy(base, tmp_path / "encoder")
+    loads.edit_json(shorter / "config.json", max_position_embeddings=64)
+    running = serve(model_dir=base, embedding_model_dir=shorter, max_length=512, engine="generate")
+    long = running.post("/v1/embeddings", {"input": list(range(7, 72))})
+    assert (long.status_code, running.post("/v1/embeddings", {"input": list(range(7, 71))}).status_code) == (400, 200)
+
+
 # generation_config.json
 
 

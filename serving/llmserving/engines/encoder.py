@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoConfig
 
 from llmserving import loading
 
@@ -45,5 +44,5 @@ def load_encoder(settings: Settings) -> Encoder | None:
     folder = settings.embedding_model_dir
     if folder is None:
         return None
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=settings.trust_remote_code)
-    return Encoder(loading.load_encoder(folder, settings), loading.context_length(config, settings))
+    model = loading.load_encoder(folder, settings)
+    return Encoder(model, loading.encoder_length(model))

@@ -12,7 +12,7 @@ tokenizer.py          the checkpoint's tokenizer and chat template, or the base'
 """
 
 from llmserving.files.folders import Folders
-from llmserving.loading.context import context_length
+from llmserving.loading.context import context_length, encoder_length
 from llmserving.loading.generation_config import Advice, read_advice
 from llmserving.loading.model import find_folders, load_encoder, load_model, pick_device, pick_dtype, read_config
 
@@ -20,6 +20,7 @@ __all__ = [
     "Advice",
     "Folders",
     "context_length",
+    "encoder_length",
     "find_folders",
     "load_encoder",
     "load_model",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from llmserving.settings import Settings
 
@@ -25,6 +25,14 @@ def context_length(config: PretrainedConfig, settings: Settings) -> int:
             "(max_position_embeddings in its config.json, times the factor of its rope scaling)"
         )
     return settings.max_length or own or UNKNOWN
+
+
+def encoder_length(model: PreTrainedModel) -> int:
+    """Return the longest text of an encoder, in tokens: where positions are counted on from the padding, fewer."""
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    offsets = (getattr(table, "padding_idx", None) for table in tables)
+    skipped = max((offset + 1 for offset in offsets if offset is not None), default=0)
+    return (model_length(model.config.get_text_config().to_dict()) or UNKNOWN) - skipped
 
 
 def model_length(config: Mapping[str, Any]) -> int:

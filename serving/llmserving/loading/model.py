@@ -89,7 +89,8 @@ def _kind(config: PretrainedConfig) -> type[Any]:
     sees = type(config) not in AutoModelForCausalLM._model_mapping and type(config) in (  # noqa: SLF001 - no other way
         AutoModelForImageTextToText._model_mapping  # noqa: SLF001
     )
-    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    kind: type[Any] = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    return kind
 
 
 def load_encoder(folder: Path, settings: Settings) -> PreTrainedModel:

@@ -101,8 +101,7 @@ def test_the_text_part_of_a_model_that_sees_images_answers(tmp_path, serve, kind
 def test_a_model_with_layers_that_predict_several_tokens_answers_without_them(tmp_path, serve, caplog):
     made = make(tmp_path / "model", "Llama", **TEXT)
     loads.edit_json(tmp_path / "model" / "config.json", num_nextn_predict_layers=1)
-    extra = {"model.layers.2.eh_proj.weight": torch.ones(32, 64), "mtp.fc.weight": torch.ones(2, 2)}
-    add(tmp_path / "model", **extra)
+    add(tmp_path / "model", **{"model.layers.2.eh_proj.weight": torch.ones(32, 64), "mtp.fc.weight": torch.ones(2)})
     with caplog.at_level(logging.INFO):
         answers_as(made, tmp_path / "model", serve)
     assert "not read (2): model.layers.2.eh_proj.weight, mtp.fc.weight" in caplog.text
@@ -122,8 +121,8 @@ def test_the_frequencies_that_older_files_hold_are_made_anew(tmp_path, serve):
 
 def test_gpt_2_as_it_is_published_has_names_without_a_prefix_and_masks_among_the_weights(tmp_path, serve):
     made = make(
-        tmp_path / "model", "GPT2", head="LMHeadModel", vocab_size=400, n_embd=32, n_layer=2, n_head=2, n_positions=128,
-        initializer_range=0.3, bos_token_id=1, eos_token_id=2,
+        tmp_path / "model", "GPT2", head="LMHeadModel", vocab_size=400, n_embd=32, n_layer=2, n_head=2,
+        n_positions=128, initializer_range=0.3, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     loads.edit_tensors(
         tmp_path / "model" / "model.safetensors",
