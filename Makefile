@@ -60,6 +60,13 @@ install-e2e: install-test
 test-e2e: install-e2e api-server ## the images in containers, and the page in Chromium (starts a Docker engine where none runs)
 	@tests/support/with-engine.sh $(PY) -m pytest tests/e2e
 
+.PHONY: install-pages test-pages
+install-pages: install-test
+	@.ci/install debian chromium=chromium chromedriver=chromium-driver
+	@.ci/install venv .venv-pages requirements/pages.lock
+test-pages: install-pages ## pages of FastAPI, Gradio and Streamlit in Chromium, through the front end and the proxy
+	@$(PY) -m pytest tests/pages
+
 KUBERNETES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rayproxy/kubernetes-1.20.2
 test-node: install-e2e ## deploy/ as real pods on a real node (builds kubelet and its companions once, about 10 minutes)
 	@.ci/install debian ip=iproute2 iptables=iptables /usr/lib/cni/ptp=containernetworking-plugins
@@ -76,7 +83,7 @@ screenshot: install-e2e ## docs/screenshot.png, from the page's test
 	@RAYPROXY_TEST_PICTURE=$(CURDIR)/docs/screenshot.png $(PY) -m pytest tests/e2e/test_page.py
 
 test-fast: install-test ## the quick ones, within a minute: no API server, model server, browser or image
-	@$(PY) -m pytest -n 4 -m "not apiserver and not slow" --ignore=tests/e2e --ignore=tests/node
+	@$(PY) -m pytest -n 4 -m "not apiserver and not slow" --ignore=tests/e2e --ignore=tests/node --ignore=tests/pages
 
 lint: install-test ## ruff, mypy, import-linter
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-logo
@@ -102,6 +109,7 @@ lock: install-test ## pin the newest versions that pyproject.toml allows
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group test --group lint -o requirements/test.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group build -o requirements/build.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group lint-deploy -o requirements/lint-deploy.lock
+	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group pages -o requirements/pages.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving -o requirements/serving.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving-test -o requirements/serving-test.lock
 
@@ -109,4 +117,4 @@ golden: install-test ## write anew what is made by commands: the golden files, p
 	@$(PY) tests/golden/update.py
 
 clean: ## remove what was built here (not the API server's cache)
-	rm -rf .venv .venv-deploy .venv-serving .run build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-deploy .venv-pages .venv-serving .run build dist .pytest_cache .mypy_cache .ruff_cache

@@ -30,9 +30,9 @@ class Proxy(NamedTuple):
 
 
 @contextmanager
-def proxy(folder: Path, listen: str, routes: Mapping[str, int]) -> Iterator[Proxy]:
-    """Route `/apis/rayservice/NAME/` to a port of the loopback for each name."""
-    _configure(folder, listen, routes)
+def proxy(folder: Path, listen: str, routes: Mapping[str, int], read_timeout: int = 2000) -> Iterator[Proxy]:
+    """Route `/apis/rayservice/NAME/` to a port of the loopback for each name; `read_timeout` is in seconds."""
+    _configure(folder, listen, routes, read_timeout)
     command = [str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
     with (folder / "error.log").open("w") as log:
         process = subprocess.Popen(command, stderr=log)
@@ -44,7 +44,7 @@ def proxy(folder: Path, listen: str, routes: Mapping[str, int]) -> Iterator[Prox
         process.wait(10)
 
 
-def _configure(folder: Path, listen: str, routes: Mapping[str, int]) -> None:
+def _configure(folder: Path, listen: str, routes: Mapping[str, int], read_timeout: int) -> None:
     settings = {
         "listen": (listen,),
         "run_dir": folder,
@@ -52,7 +52,7 @@ def _configure(folder: Path, listen: str, routes: Mapping[str, int]) -> None:
         "workers": 1,
         "worker_connections": 512,
         "worker_shutdown_timeout": 5,
-        "read_timeout": 2000,
+        "read_timeout": read_timeout,
         "max_body": "10m",
         "access_log": False,
         "stream_bodies": (),

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from llmserving import words
-from llmserving.engines.base import EngineDeadError
+from llmserving.engines.base import EngineDeadError, SequenceError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
@@ -58,6 +58,9 @@ def of_exception(error: BaseException) -> ApiError:
         return error
     if isinstance(error, EngineDeadError):
         return ApiError(503, "the engine died; another replica takes its place", retry_after=10)
+    if isinstance(error, SequenceError):
+        log.warning("an answer could not go on: %s", error)
+        return ApiError(500, f"the answer cannot go on: {error}")
     log.error("a request failed", exc_info=error)
     return ApiError(500, "the server failed while it worked on this request; its log says why")
 
@@ -68,6 +71,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(EngineDeadError, _unforeseen)
+    app.add_exception_handler(SequenceError, _unforeseen)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -85,7 +89,9 @@ async def _unforeseen(_: Request, error: Any) -> JSONResponse:  # noqa: ANN401
 
 
 async def _invalid(_: Request, error: Any) -> JSONResponse:  # noqa: ANN401
-    return response(invalid(error.errors(), error.body))
+    """Answer for what FastAPI found: in the query, since the routes read their bodies themselves."""
+    problems = [{**one, "loc": one["loc"][1:]} for one in error.errors()]
+    return response(bad_request(*words.describe(problems, {problems[0]["loc"][0]: problems[0]["input"]})))
 
 
 async def _http(request: Request, error: Any) -> JSONResponse:  # noqa: ANN401
@@ -93,20 +99,3 @@ async def _http(request: Request, error: Any) -> JSONResponse:  # noqa: ANN401
     answer = response(ApiError(error.status_code, message))
     answer.headers.update(error.headers or {})
     return answer
-
-
-def not_json(fault: str, character: int) -> ApiError:
-    """Return the error for a body that cannot be read; `character` is 0 where the place is not known."""
-    place = f" (character {character})" if character else ""
-    return bad_request(f"the body is not JSON: {fault}{place}")
-
-
-def invalid(problems: list[Any], body: object) -> ApiError:
-    """Return the error for what validation found in a body."""
-    first = problems[0]
-    if first["type"] == "json_invalid":
-        return not_json(first["ctx"]["error"], first["loc"][-1])
-    if first["loc"] == ("body",) and not isinstance(body, (dict, list)):
-        return bad_request("the body is to be an object of JSON, with Content-Type: application/json")
-    message, param = words.describe(problems, body)
-    return bad_request(message, param)

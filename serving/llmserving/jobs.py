@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,14 @@ from llmserving.rendering import ChatTemplateError
 from llmserving.words import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from llmserving.api.requests import OpenAIFields, SamplingFields
     from llmserving.server import Server
+    from llmserving.tokenizer import Tokenizer
 
+COLDEST = 0.01  # as vLLM has it: logits divided by less are no numbers any more
+TOKEN_ID = re.compile("[0-9]{1,10}")
 OFF_THE_LOOP = 4096  # characters: a longer text is encoded in a thread, so that the loop goes on meanwhile
 
 
@@ -74,6 +78,8 @@ def sampling(
         **{name: value for name, value in said.items() if value is not None},
     }
     values["top_k"] = max(0, values.get("top_k", 0))  # both -1 and 0 mean all
+    if 0 < values.get("temperature", 1) < COLDEST:
+        values["temperature"] = COLDEST
     return Sampling(max_tokens=room(server, prompt, max_tokens), **values)
 
 
@@ -82,9 +88,7 @@ def room(server: Server, prompt: Sequence[int], max_tokens: int | None) -> int:
     context = server.engine.context_length
     if not prompt:
         raise bad_request("the prompt is empty", "prompt")
-    beyond = max((token for token in prompt), default=0)
-    if beyond >= server.tokenizer.vocabulary_size:
-        raise bad_request(f"token {beyond} is not among the model's {server.tokenizer.vocabulary_size}", "prompt")
+    check_tokens(server.tokenizer, prompt, server.engine.vocabulary.read, "prompt")
     wanted = 1 if max_tokens is None else max_tokens
     if len(prompt) + wanted > context:
         raise bad_request(
@@ -93,6 +97,20 @@ def room(server: Server, prompt: Sequence[int], max_tokens: int | None) -> int:
             "max_tokens" if len(prompt) < context else "prompt",
         )
     return context - len(prompt) if max_tokens is None else max_tokens
+
+
+def check_tokens(tokenizer: Tokenizer, ids: Iterable[int], known: int, param: str) -> None:
+    """Refuse token ids that the tokenizer or the model, which knows those below `known`, does not have."""
+    beyond = max(ids, default=0)
+    if beyond >= tokenizer.vocabulary_size:
+        raise bad_request(f"{param}: token {beyond} is not among the model's {tokenizer.vocabulary_size}", param)
+    if beyond >= known:
+        text = tokenizer.decode([beyond], special=True)
+        raise bad_request(
+            f"{param}: {shown(text)} is token {beyond} of the tokenizer, and the model has {known}: it was never made "
+            f"larger for the tokens that were added; leave the word out",
+            param,
+        )
 
 
 def openai_jobs(
@@ -120,7 +138,7 @@ def openai_jobs(
     jobs = []
     for place, prompt in enumerate(map(tuple, prompts)):
         for copy in range(n):
-            seed = None if body.seed is None else body.seed + copy
+            seed = None if body.seed is None else (body.seed + copy + 2**63) % 2**64 - 2**63
             how = sampling(server, body, prompt, max_tokens, {**more, "seed": seed})
             jobs.append(Job(place * n + copy, prompt, how, body.stops, copy, continues))
     return jobs
@@ -133,9 +151,11 @@ def check_stream_options(body: OpenAIFields) -> None:
 
 
 def _biases(server: Server, given: Mapping[str, float]) -> dict[int, float]:
-    biases = {int(token): bias for token, bias in given.items() if token.isascii() and token.isdigit()}
-    if len(biases) < len(given) or any(token >= server.tokenizer.vocabulary_size for token in biases):
+    biases = {int(token): bias for token, bias in given.items() if TOKEN_ID.fullmatch(token)}
+    if len(biases) < len(given):
         raise bad_request("logit_bias: its keys are the model's token ids", "logit_bias")
+    vocabulary = server.engine.vocabulary
+    check_tokens(server.tokenizer, biases, min(vocabulary.read, vocabulary.chosen), "logit_bias")
     return biases
 
 

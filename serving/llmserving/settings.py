@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+
+from llmserving import container
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,10 +83,12 @@ class Settings(BaseSettings):
         description="GPUs to split the model over (vllm); 0: all that are visible",
     )
     threads: int = Field(
-        0, ge=0, description="CPU threads for the model; 0: all processors but one, for the HTTP side"
+        0, ge=0, description="CPU threads for the model; 0: all processors (by the container's quota) but one"
     )
     kv_cache_tokens: int = Field(
-        0, ge=0, description="tokens kept for all running sequences (continuous); 0: 8 full ones on a CPU"
+        0,
+        ge=0,
+        description="tokens kept for all running sequences (continuous); 0: what memory holds, 8 full ones at most",
     )
 
     # Limits.
@@ -118,7 +121,7 @@ class Settings(BaseSettings):
     @property
     def model_threads(self) -> int:
         """Return how many threads compute; one processor is left to the HTTP side."""
-        return self.threads or max(1, len(os.sched_getaffinity(0)) - 1)
+        return self.threads or max(1, container.processors() - 1)
 
 
 def from_arguments(arguments: Sequence[str]) -> Settings:

@@ -75,15 +75,12 @@ def shown(value: object) -> str:
 
 def _place(problem: Mapping[str, Any], body: object) -> tuple[str | int, ...]:
     """Return where a problem lies, in names that the body has: pydantic's own, of the kinds it tried, are left out."""
-    kind, *steps = problem["loc"]
-    if kind != "body":
-        return tuple(steps)
     here: Any = body
     found = []
-    for step in steps:
+    for step in problem["loc"]:
         if _has(here, step):
             here = here[step]
-        elif problem["type"] != "missing" or step is not steps[-1]:
+        elif problem["type"] != "missing" or step is not problem["loc"][-1]:
             continue
         found.append(step)
     return tuple(found)

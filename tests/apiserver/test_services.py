@@ -41,6 +41,15 @@ def portless(kuberay: KubeRay, owner: dict[str, Any]) -> None:
     handmade(kuberay, "chat-serve-svc", owner, ports=[{"name": "a", "port": 1}, {"name": "b", "port": 2}])
 
 
+def grpc(kuberay: KubeRay, owner: dict[str, Any]) -> None:
+    handmade(kuberay, "chat-serve-svc", owner, ports=[{"name": "serve-grpc", "port": kuberay.port}])
+
+
+def h2c(kuberay: KubeRay, owner: dict[str, Any]) -> None:
+    port = {"name": "serve", "port": kuberay.port, "appProtocol": "kubernetes.io/h2c"}
+    handmade(kuberay, "chat-serve-svc", owner, ports=[port])
+
+
 @pytest.mark.fault(27)
 @pytest.mark.parametrize(
     ("make", "reason", "words"),
@@ -50,6 +59,8 @@ def portless(kuberay: KubeRay, owner: dict[str, Any]) -> None:
         (external_name, "ExternalName", "could point anywhere"),
         (headless, "Headless", "give it a ClusterIP"),
         (portless, "NoServePort", "name one TCP port 'serve'"),
+        (grpc, "UnsupportedProtocol", "says gRPC by its name"),
+        (h2c, "UnsupportedProtocol", "says appProtocol: kubernetes.io/h2c"),
     ],
 )
 def test_a_service_that_may_not_answer_is_refused_and_everyone_is_told_why(
@@ -68,6 +79,17 @@ def test_a_service_that_may_not_answer_is_refused_and_everyone_is_told_why(
     assert (event["type"], event["reason"]) == ("Warning", "RouteRejected")
     assert event["message"].startswith(f"{reason}: ")
     assert words in event["message"]
+
+
+def test_of_the_ports_that_kuberay_1_6_publishes_the_one_for_http_is_routed(daemon: Daemon, kuberay: KubeRay):
+    ports = [
+        {"name": "serve-grpc", "port": kuberay.port + 1, "appProtocol": "kubernetes.io/h2c"},
+        {"name": "serve-http", "port": kuberay.port},
+    ]
+    handmade(kuberay, "chat-serve-svc", kuberay.rayservice("chat"), ports=ports)
+    daemon.start()
+    assert daemon.until_state("chat", "accepted", kuberay.namespace)["backend"].endswith(f":{kuberay.port}")
+    assert daemon.answers_from("chat", "everywhere")
 
 
 @pytest.mark.fault(27)
@@ -141,5 +163,5 @@ def test_names_that_begin_alike_do_not_meet_and_bad_ones_are_refused(daemon: Dae
         assert daemon.until_state(name, "rejected", kuberay.namespace)["reason"] == "InvalidName"
     rows = daemon.routes()
     assert len({rows[f"{kuberay.namespace}/{name}"]["backend"] for name in ("foo", "foo-bar", long)}) == 3
-    assert daemon.error("foo.bar") == "rayservice_not_found"
+    assert daemon.error("foo.bar") == "rayservice_rejected"
     until("an Event on each", lambda: all(kuberay.events(name) for name in ("foo.bar", "1foo", "b" * 64)))

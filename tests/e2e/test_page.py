@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
+from tests.support.browser import chromium, needs_chromium
 from tests.support.daemon import Daemon
 from tests.support.frontend import frontend
 from tests.support.http import free_port
@@ -20,15 +20,7 @@ from tests.support.waiting import until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ANSWER = "你好! I am a stand-in for a model, and this is my stream."
-CALM = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1000,900",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--force-device-scale-factor=1.5",
-)  # fmt: skip
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("chromium") and shutil.which("chromedriver")),
-    reason="no Chromium with its driver: `make test-e2e` installs both",
-)
+pytestmark = needs_chromium
 
 
 def run(*command: str | Path) -> Iterator[None]:
@@ -67,12 +59,7 @@ def site(daemon: Daemon, folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def browser(folder: Path) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for argument in (*CALM, f"--user-data-dir={folder / 'profile'}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver"))) as driver:
+    with chromium(folder) as driver:
         yield driver
 
 

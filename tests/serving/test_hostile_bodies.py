@@ -1,5 +1,6 @@
 """Bodies that are meant to hurt: each gets its answer, and the others theirs meanwhile."""
 
+import asyncio
 import inspect
 import json
 import socket
@@ -10,10 +11,9 @@ import pytest
 from conftest import listening, wait_for
 from llmserving import answer, rendering
 from llmserving.api import body as bodies
-from llmserving.api.legacy import parse_inference
-from llmserving.errors import ApiError
 from llmserving.server import load
 from llmserving.settings import from_mapping
+from pydantic import BaseModel, model_validator
 
 POSTS = [
     "/v1/chat/completions",
@@ -90,6 +90,13 @@ def test_a_body_of_another_content_type_is_told_which_one_is_read(echo):
         response = echo.client.post("/v1/completions", content=b'{"prompt": "a"}', headers=headers)
         assert response.status_code == 400
         assert "Content-Type: application/json" in response.json()["error"]["message"]
+    headers = {"Content-Type": "application/vnd.api+json; charset=utf-8"}
+    assert echo.client.post("/v1/completions", content=b'{"prompt": "a"}', headers=headers).status_code == 200
+
+
+def test_a_wrong_value_in_the_query_is_named(echo):
+    error = echo.post("/embeddings/QuestionAnswer?stream=maybe", {"prompt": "a"}).json()["error"]
+    assert (error["message"], error["param"]) == ('stream: true or false is accepted, not "maybe"', "stream")
 
 
 def post_chat(running, **more):
@@ -135,6 +142,27 @@ def test_the_first_fault_of_a_long_list_is_enough(echo, prompt):
     response = echo.post("/v1/completions", {"prompt": prompt})
     assert response.status_code == 400
     assert len(response.content) < 1000
+
+
+def test_a_long_body_is_read_and_a_conversation_rendered_beside_the_loop():
+    seen = []
+
+    class Noted(BaseModel):
+        @model_validator(mode="after")
+        def note(self):
+            seen.append(threading.get_ident())
+            return self
+
+    asyncio.run(bodies.read(Noted, b'{"a": 1}'))
+    asyncio.run(bodies.read(Noted, b'{"a": 1}' + b" " * bodies.OFF_THE_LOOP))
+    asyncio.run(rendering.in_time(lambda: str(seen.append(threading.get_ident()))))
+    assert [thread == threading.get_ident() for thread in seen] == [True, False, False]
+
+
+def test_every_route_is_still_described(echo):
+    described = echo.client.get("/openapi.json").json()
+    assert set(POSTS) <= set(described["paths"])
+    assert "ChatRequest" in described["components"]["schemas"]
 
 
 # The options of the chat template.
@@ -243,23 +271,23 @@ def counted(monkeypatch):
 )
 def test_a_body_is_read_twice_at_most_however_it_is_broken(monkeypatch, raw):
     calls = counted(monkeypatch)
-    with pytest.raises(ApiError):
-        parse_inference(raw)
+    with pytest.raises(JSONDecodeError):
+        bodies.parse_forgiving(raw)
     assert len(calls) <= 2
 
 
 def test_only_a_body_that_a_person_may_have_written_is_mended(monkeypatch):
     calls = counted(monkeypatch)
-    assert parse_inference(b'{"input": "a", "metadata": [1, 2 , ] }').input == "a"
+    assert bodies.parse_forgiving(b'{"input": "a", "metadata": [1, 2 , ] }')["input"] == "a"
     assert len(calls) == 2
-    with pytest.raises(ApiError):
-        parse_inference(b'{"input": "' + b"a" * bodies.MENDABLE + b'",}')
+    with pytest.raises(JSONDecodeError):
+        bodies.parse_forgiving(b'{"input": "' + b"a" * bodies.MENDABLE + b'",}')
     assert len(calls) == 3
 
 
 def test_a_good_body_is_not_searched_for_commas(monkeypatch):
     calls = counted(monkeypatch)
-    assert parse_inference(b'{"input": "a,}"}').input == "a,}"
+    assert bodies.parse_forgiving(b'{"input": "a,}"}')["input"] == "a,}"
     assert len(calls) == 1
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import tiny
 import torch
-from llmserving.engines import attention, local, proof, rope
+from llmserving.engines import attention, budget, local, proof, rope
 from llmserving.engines.base import HangingError, Sampling
 from llmserving.engines.continuous import ContinuousEngine
 from llmserving.engines.generate import GenerateEngine
@@ -50,7 +50,8 @@ def engines():
     made = []
 
     def choose(model, settings, length=512):
-        made.append(local.transformers_engine(from_mapping(settings), model, local.twin(model), length))
+        candidate = local.Candidate(model, local.twin(model), length)
+        made.append(local.transformers_engine(from_mapping(settings), candidate))
         return made[-1]
 
     yield choose
@@ -145,6 +146,13 @@ def test_a_proof_fits_every_context(length):
     model = tiny.make_model()
     reference = proof.measure(local.twin(model), length)
     assert max(len(probe.prompt) + len(probe.answer) for probe in reference.probes) <= max(length, 2)
+
+
+def test_the_long_prompt_is_longer_than_a_page_and_the_third_shares_it():
+    first, second, third = proof.measure(tiny.make_model(), 512).probes
+    assert len(first.prompt) > len(third.prompt) > budget.PAGE_TOKENS > len(second.prompt)
+    assert first.prompt[: budget.PAGE_TOKENS] == third.prompt[: budget.PAGE_TOKENS]
+    assert first.prompt[: len(third.prompt)] != third.prompt
 
 
 class TestPositions:

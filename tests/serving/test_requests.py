@@ -181,6 +181,7 @@ def test_reasoning_effort_goes_to_a_template_that_reads_it(thinking):
 def test_an_option_goes_to_a_template_that_reads_it(thinking):
     assert tokens(thinking, chat_template_kwargs={"enable_thinking": False}) == [*tokens(thinking), 2]
     assert tokens(thinking, chat_template_kwargs={"enable_thinking": True, "other": 1}) == tokens(thinking)
+    assert thinking.server.tokenizer.template_options == {"reasoning_effort", "enable_thinking"}
 
 
 def test_reasoning_that_comes_back_goes_to_a_template_that_reads_it(thinking):

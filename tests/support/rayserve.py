@@ -18,13 +18,15 @@ MISSING = "no Ray Serve: `make install-serving` makes .venv-serving"
 
 
 @contextmanager
-def ray_serve(source: Path, *applications: dict[str, Any], root_path: str = "") -> Iterator[int]:
-    """Serve applications whose module lies in `source`, as ServeDeploySchema has them; yield Ray Serve's port."""
+def ray_serve(
+    source: Path, *applications: dict[str, Any], root_path: str = "", python: Path = PYTHON
+) -> Iterator[int]:
+    """Serve applications whose modules lie in `source`, as ServeDeploySchema has them; yield Ray Serve's port."""
     port = free_port()
     http = {"host": "127.0.0.1", "port": port, "root_path": root_path}
     config = {"proxy_location": "HeadOnly", "http_options": http, "applications": list(applications)}
     with tempfile.TemporaryDirectory(prefix="rp-ray-") as state:
-        command = [PYTHON, "-P", ROOT / "tests/support/ray_apps.py", state, source, json.dumps(config)]
+        command = [python, "-P", ROOT / "tests/support/ray_apps.py", state, source, json.dumps(config)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout
             try:

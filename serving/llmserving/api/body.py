@@ -5,46 +5,85 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from functools import partial
 from json import JSONDecodeError
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from fastapi import Request
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 
-from llmserving.words import dotted
+from llmserving import words
+from llmserving.api.fields import tell_what_is_ignored
+from llmserving.errors import bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from starlette.responses import Response
 
-OFF_THE_LOOP = 2**16  # bytes: a longer body is parsed in a thread, so that the loop goes on meanwhile
+Model = TypeVar("Model", bound=BaseModel)
+
+OFF_THE_LOOP = 2**16  # bytes: a longer body is read in a thread, so that the loop goes on meanwhile
 MENDABLE = 2**16  # bytes: nobody writes a longer body by hand
 HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")  # or a whole one
 JSON_SCHEMA = "schema"  # in it null is a value: {"enum": ["a", null]}, {"default": null}
 
 
 class JsonRoute(APIRoute):
-    """A route whose body is read by this module."""
+    """A route whose body is read by this module before FastAPI sees it, which finds nothing left to do."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return FastAPI's handler, with another way to parse."""
+        """Return FastAPI's handler, given a body that has been read."""
         handle = super().get_route_handler()
+        kind: Any = self.body_field and self.body_field.field_info.annotation
 
         async def handler(request: Request) -> Response:
-            return await handle(_JsonRequest(request.scope, request.receive))
+            if kind is None:
+                return await handle(request)
+            _check_content_type(request)
+            return await handle(_ReadRequest(request, await read(kind, await request.body())))
 
         return handler
 
 
-class _JsonRequest(Request):
-    async def json(self) -> Any:  # noqa: ANN401 - whatever JSON can say
-        return await in_time(parse, await self.body())
+class _ReadRequest(Request):
+    def __init__(self, request: Request, value: BaseModel) -> None:
+        super().__init__(request.scope, request.receive)
+        self._value = value
+
+    async def body(self) -> bytes:
+        return b"read"  # anything but nothing: FastAPI then asks for the value
+
+    async def json(self) -> BaseModel:
+        return self._value
 
 
-async def in_time(read: Callable[[bytes], Any], raw: bytes) -> Any:  # noqa: ANN401
-    """Parse a body; a long one beside the loop."""
-    return read(raw) if len(raw) < OFF_THE_LOOP else await asyncio.to_thread(read, raw)
+def _check_content_type(request: Request) -> None:
+    """Refuse what a page of another origin may send without asking first."""
+    kind, _, more = request.headers.get("content-type", "").partition(";")[0].strip().lower().partition("/")
+    if kind != "application" or not (more == "json" or more.endswith("+json")):
+        raise bad_request("the body is not JSON, it seems: Content-Type: application/json says that it is")
+
+
+async def read(kind: type[Model], raw: bytes, parser: Callable[[bytes], Any] | None = None) -> Model:
+    """Return the request in a body, a long one read beside the loop; raise ApiError 400."""
+    work = partial(_read, kind, raw, parser or parse)
+    return work() if len(raw) < OFF_THE_LOOP else await asyncio.to_thread(work)
+
+
+def _read(kind: type[Model], raw: bytes, parser: Callable[[bytes], Any]) -> Model:
+    try:
+        value = parser(raw)
+    except JSONDecodeError as error:
+        place = f" (character {error.pos})" if error.pos else ""
+        raise bad_request(f"the body is not JSON: {error.msg}{place}") from error
+    try:
+        body = kind.model_validate(value)
+    except ValidationError as error:
+        raise bad_request(*words.describe(error.errors(), value)) from error
+    tell_what_is_ignored(body)
+    return body
 
 
 def parse(raw: bytes) -> Any:  # noqa: ANN401
@@ -89,7 +128,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise JSONDecodeError(f"the key {dotted([twice])!r} is given twice in one object", "", 0)
+        raise JSONDecodeError(f"the key {words.dotted([twice])!r} is given twice in one object", "", 0)
     return value
 
 

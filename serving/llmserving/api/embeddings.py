@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from llmserving.api.body import JsonRoute
 from llmserving.api.requests import EmbeddingRequest
 from llmserving.errors import ApiError, bad_request
-from llmserving.jobs import check_model
+from llmserving.jobs import check_model, check_tokens
 
 if TYPE_CHECKING:
     from llmserving.engines.base import Embedder
@@ -53,8 +53,9 @@ def _prompts(embedder: Embedder, body: EmbeddingRequest) -> list[list[int]]:
     for prompt in prompts:
         if len(prompt) > most:
             raise bad_request(f"the input has {len(prompt)} tokens: at most {most} fit", "input")
-        if max(prompt, default=0) >= embedder.tokenizer.vocabulary_size:
-            raise bad_request(f"token {max(prompt)} is not among the model's", "input")
+        if not prompt:
+            raise bad_request("input: a text without a token", "input")
+        check_tokens(embedder.tokenizer, prompt, embedder.vectors.embedding_vocabulary, "input")
     return prompts
 
 

@@ -28,19 +28,24 @@ def _whole(value: object) -> object:
 
 Whole = BeforeValidator(_whole)
 Count = Annotated[int, Field(ge=1, le=MOST), Whole]
-Natural = Annotated[int, Field(ge=0, le=MOST), Whole]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 StopString = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Texts = Annotated[list[Text], Field(fail_fast=True)]
-TokenIds = Annotated[list[Natural], Field(min_length=1, fail_fast=True)]
+TokenId = Annotated[int, Field(ge=0, le=MOST)]  # as it is written: there may be a million of them
+TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 Lists = Annotated[list[TokenIds], Field(fail_fast=True)]
 
 
 class Strict(BaseModel):
-    """Refuse wrong types, a number in quotes too, and what a table says; keep what nobody knows, to ignore it."""
+    """Refuse wrong types, a number in quotes too; keep what nobody knows, to ignore it by name."""
 
     model_config = ConfigDict(extra="allow", strict=True, protected_namespaces=())
+
+
+class Refusing(Strict):
+    """Refuse what a table says."""
+
     refusals: ClassVar[Mapping[str, refused.Refusal]] = {}
 
     @model_validator(mode="after")
@@ -49,14 +54,10 @@ class Strict(BaseModel):
         return self
 
 
-class Body(Strict):
-    """A whole body: what it says in vain is told to the log, in one line."""
-
-    @model_validator(mode="after")
-    def _tell_what_is_ignored(self) -> Self:
-        if log.isEnabledFor(logging.DEBUG) and (names := list(islice(ignored(self), NAMES_LOGGED))):
-            log.debug("%s: ignored, for it changes nothing here: %s", type(self).__name__, ", ".join(names))
-        return self
+def tell_what_is_ignored(body: BaseModel) -> None:
+    """Name, in one line for the log, what a body says in vain."""
+    if log.isEnabledFor(logging.DEBUG) and (names := list(islice(ignored(body), NAMES_LOGGED))):
+        log.debug("%s: ignored, for it changes nothing here: %s", type(body).__name__, ", ".join(names))
 
 
 def ignored(value: Any, *place: str) -> Iterator[str]:  # noqa: ANN401 - whatever a field holds

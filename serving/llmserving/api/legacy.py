@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
-from pydantic import ValidationError
 
 from llmserving.answer import Answer, Usage
-from llmserving.api.body import JsonRoute, in_time, parse_forgiving
+from llmserving.api.body import JsonRoute, parse_forgiving, read
 from llmserving.api.openai import chat_jobs
 from llmserving.api.openai_format import ChatFormat
 from llmserving.api.requests import ChatRequest, InferenceRequest
-from llmserving.errors import invalid, not_json
 from llmserving.generation import Job
 from llmserving.jobs import encode, encode_chat, sampling
 
@@ -76,7 +73,7 @@ def router(server: Server) -> APIRouter:
 
     @routes.post("/inference", response_model=None)
     async def inference(request: Request) -> Answer:
-        body = await in_time(parse_inference, await request.body())
+        body = await read(InferenceRequest, await request.body(), parse_forgiving)
         prompt = await _prompt(server, body.input)
         job = Job(0, tuple(prompt), sampling(server, body, prompt, body.max_tokens))
         return Answer(server, [job], InferenceFormat(), stream=False)
@@ -95,19 +92,6 @@ def router(server: Server) -> APIRouter:
         return Answer(server, jobs, form, stream=bool(body.stream))
 
     return routes
-
-
-def parse_inference(raw: bytes) -> InferenceRequest:
-    """Return the request in a body of JSON, a comma too many forgiven; raise ApiError 400."""
-    try:
-        value = parse_forgiving(raw)
-    except JSONDecodeError as error:
-        raise not_json(error.msg, error.pos) from error
-    try:
-        return InferenceRequest.model_validate(value)
-    except ValidationError as error:
-        problems = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
-        raise invalid(problems, value) from error
 
 
 async def _prompt(server: Server, text: str) -> list[int]:

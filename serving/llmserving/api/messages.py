@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from llmserving.api.fields import Strict
+from llmserving.api.fields import Refusing, Strict
 from llmserving.api.refused import MESSAGE, fault
 from llmserving.rendering import RESERVED
 from llmserving.words import shown
@@ -47,7 +47,7 @@ Part = Annotated[TextPart, BeforeValidator(_text_part)]
 Parts = Annotated[list[Part], Field(max_length=MAX_PARTS, fail_fast=True)]
 
 
-class Message(Strict):
+class Message(Refusing):
     """One message of a conversation; what an answer has beside its text may come back with it."""
 
     refusals: ClassVar[Mapping[str, Refusal]] = MESSAGE

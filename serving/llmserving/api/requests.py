@@ -9,15 +9,15 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from llmserving.api.fields import (
-    Body,
     Count,
     Lists,
-    Natural,
     Penalty,
+    Refusing,
     StopString,
     Strict,
     Text,
     Texts,
+    TokenId,
     TokenIds,
     Whole,
 )
@@ -59,7 +59,7 @@ class StreamOptions(Strict):
     continuous_usage_stats: bool = False
 
 
-class SamplingFields(Body):
+class SamplingFields(Refusing):
     """How to sample; None means as the model's authors advise (generation_config.json)."""
 
     refusals: ClassVar[Mapping[str, Refusal]] = PROMPT | SAMPLING
@@ -80,7 +80,7 @@ class OpenAIFields(SamplingFields):
     n: Annotated[int, Field(ge=1, le=128), Whole] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     logit_bias: (
         Annotated[dict[Annotated[str, AfterValidator(_token_id)], Bias], Field(max_length=MAX_BIASES)] | None
     ) = None
@@ -102,7 +102,7 @@ class OpenAIFields(SamplingFields):
         raise NotImplementedError
 
 
-class TemplateFields(Body):
+class TemplateFields(Refusing):
     """What a chat template is told beside the messages."""
 
     chat_template_kwargs: TemplateOptions | None = None
@@ -167,7 +167,7 @@ class CompletionRequest(OpenAIFields):
         return [prompt] if one else prompt
 
 
-class EmbeddingRequest(Body):
+class EmbeddingRequest(Refusing):
     """POST /v1/embeddings."""
 
     refusals: ClassVar[Mapping[str, Refusal]] = PROMPT
@@ -190,11 +190,11 @@ class TokenizeRequest(TemplateFields):
     return_token_strs: bool = False
 
 
-class DetokenizeRequest(Body):
+class DetokenizeRequest(Refusing):
     """POST /detokenize."""
 
     model: str | None = None
-    tokens: Annotated[list[Natural], Field(fail_fast=True)]
+    tokens: Annotated[list[TokenId], Field(fail_fast=True)]
 
 
 class InferenceRequest(SamplingFields):

@@ -15,6 +15,10 @@ class EngineDeadError(RuntimeError):
     """The engine will not produce another token; the replica has to be replaced."""
 
 
+class SequenceError(RuntimeError):
+    """One sequence cannot go on, and the others can; the message is for its caller."""
+
+
 class UnprovenError(Exception):
     """The engine does not compute what the plain model does; the message says how that was seen."""
 
@@ -43,6 +47,14 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """How many token ids a model can read, by its embedding, and choose from, by its logits."""
+
+    read: int
+    chosen: int
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """One generated token, with its log-probability and the likeliest others where they were asked for."""
 
@@ -65,12 +77,13 @@ class Engine(Protocol):
 
     context_length: int  # prompt and answer together, in tokens
     features: frozenset[str]  # what it can do beyond plain sampling: "response_format"
+    vocabulary: Vocabulary
 
     def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
         """Yield tokens as they are made, the stop token included; closing the generator cancels.
 
-        The caller has checked that the prompt and `max_tokens` fit `context_length`.
-        Raise EngineDeadError if the engine died; RuntimeError if this one sequence failed.
+        The caller has checked that the prompt and `max_tokens` fit `context_length`, and the ids the vocabulary.
+        Raise EngineDeadError if the engine died; SequenceError, or another RuntimeError, if this one sequence failed.
         """
         ...
 
@@ -91,6 +104,7 @@ class Vectors(Protocol):
     """Embed token ids."""
 
     embedding_tokens: int  # the longest text
+    embedding_vocabulary: int  # ids below it can be read
 
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """Return one vector of length 1 for each prompt."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from llmserving.engines.base import Engine, Vectors
+    from llmserving.engines.base import Engine, Vectors, Vocabulary
     from llmserving.settings import Settings
     from llmserving.tokenizer import Tokenizer
+
+
+log = logging.getLogger(__name__)
+
+NAMED = 3  # tokens that a warning names
 
 
 @dataclass(frozen=True)
@@ -34,15 +40,33 @@ def load_engine(settings: Settings) -> Loaded:
     if chosen_name(settings) == "vllm":
         from llmserving.engines.vllm import load_vllm  # noqa: PLC0415 - not installed where it is not chosen
 
-        return _complete(settings, *load_vllm(settings))
+        loaded = _complete(settings, *load_vllm(settings))
+        warn_of_unread(loaded.tokenizer, loaded.engine.vocabulary)
+        return loaded
     remote = RemoteEngine(settings)  # loads the model while this process loads what is here
     try:
         loaded = _complete(settings, remote, remote)
         remote.wait_until_loaded()
+        warn_of_unread(loaded.tokenizer, remote.vocabulary)
     except BaseException:
         remote.close()
         raise
     return loaded
+
+
+def warn_of_unread(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
+    """Log which of the tokenizer's tokens the model cannot read: a request that has one is refused."""
+    unread = range(vocabulary.read, tokenizer.vocabulary_size)
+    if unread:
+        names = ", ".join(repr(tokenizer.decode([token], special=True)) for token in unread[:NAMED])
+        log.warning(
+            "the tokenizer has %d tokens and the model's embedding %d, not resized when tokens were added: "
+            "requests that have one of the others are refused (%s%s)",
+            tokenizer.vocabulary_size,
+            vocabulary.read,
+            names,
+            ", ..." if len(unread) > NAMED else "",
+        )
 
 
 def chosen_name(settings: Settings) -> str:

@@ -19,27 +19,26 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import GenerationConfig
-from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessor
 from transformers.generation.continuous_batching.model_runner import infer_max_single_request_tokens
 from transformers.generation.logits_process import LogitsProcessorList
 
-from llmserving.engines import attention
-from llmserving.engines.base import EngineDeadError, Stats
+from llmserving import container
+from llmserving.engines import attention, budget
+from llmserving.engines.base import EngineDeadError, SequenceError, Stats
 from llmserving.engines.sampler import SequenceState, choose
+from llmserving.engines.vocabulary import check, vocabulary_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from transformers import PreTrainedModel
+    from transformers.generation.configuration_utils import ContinuousBatchingConfig
     from transformers.generation.continuous_batching.requests import FutureRequestState, GenerationOutput
 
     from llmserving.engines.base import Sampling, Token
     from llmserving.settings import Settings
 
-PAGE_TOKENS = 64  # small pages: a short sequence wastes less, a common beginning is shared sooner
-STEP_TOKENS = 512  # of prompts in one step: more would hold up the tokens of those already running
-CPU_SEQUENCES = 8  # full-length sequences that a CPU's cache holds, unless a setting says how many tokens
 PATROL_SECONDS = 5.0  # a waiting sequence looks after the worker this often
 STALL_SECONDS = 300.0  # one step never takes so long: the worker hangs; until the model's speed has been measured
 
@@ -49,23 +48,27 @@ class ContinuousEngine:
 
     features: frozenset[str] = frozenset()
 
-    def __init__(self, model: PreTrainedModel, context_length: int, settings: Settings) -> None:
+    def __init__(
+        self, model: PreTrainedModel, context_length: int, settings: Settings, space: int | None = None
+    ) -> None:
         self._states: dict[str, SequenceState] = {}
         self._ids = itertools.count()
         self._device = model.device
+        self.vocabulary = vocabulary_of(model)
         self.dtype = model.dtype
         self.stall_seconds = STALL_SECONDS
         if model.device.type == "cpu":
             model.set_attn_implementation(attention.install())
         self._manager = model.init_continuous_batching(
             GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=1),
-            batching_config(model, context_length, settings),
+            batching_config(model, context_length, settings, space),
         )
         self._manager.output_router.output_queue = _Nowhere()
         self._chooser = self._install_chooser()
-        self._manager.warmup()  # makes the cache, here, where a model that is refused can be answered for
-        processor = self._manager.batch_processor
-        self.context_length = min(context_length, infer_max_single_request_tokens(processor.cache))
+        with budget.explained("the cache"):
+            self._manager.warmup()  # makes it, here, where a model that is refused can be answered for
+        longest = infer_max_single_request_tokens(self._manager.batch_processor.cache)
+        self.context_length = budget.served_length(context_length, longest, settings)
         self._manager.start()
 
     def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
@@ -75,6 +78,7 @@ class ContinuousEngine:
     async def follow(self, prompt: Sequence[int], state: SequenceState) -> AsyncGenerator[Token, None]:
         """Yield tokens as `submit` does; `state` chooses them."""
         self.check_health()
+        check(prompt, self.vocabulary.read)
         request_id = f"sequence-{next(self._ids)}"
         outputs: asyncio.Queue[GenerationOutput] = asyncio.Queue()
         if not self._states:
@@ -90,6 +94,8 @@ class ContinuousEngine:
                 if output.error is not None:
                     raise self._failure(output.error)
                 for token_id in output.generated_tokens[seen:]:
+                    if state.failure is not None:
+                        raise SequenceError(state.failure)
                     yield state.token(seen, token_id)
                     seen += 1
         finally:
@@ -142,7 +148,7 @@ class ContinuousEngine:
         for request_id, state in zip(request_ids, states, strict=True):
             if state is None:
                 self._manager.cancel_request(request_id)
-        return choose(logits, states)
+        return choose(logits[:, : self.vocabulary.read], states)  # what it cannot read again is no answer
 
     def check_health(self) -> None:
         """Raise EngineDeadError if the worker ended, or hangs in a step."""
@@ -214,24 +220,15 @@ def cache_usage(cache: Any) -> float:  # noqa: ANN401 - transformers' PagedAtten
     return max(0.0, 1.0 - free / whole)
 
 
-def batching_config(model: PreTrainedModel, context_length: int, settings: Settings) -> ContinuousBatchingConfig:
-    """Return how large the cache and a step may be.
-
-    Steps are synchronous and without CUDA graphs, since the choice of tokens is Python code between two of them.
-    """
-    options: dict[str, Any] = {}
-    tokens = settings.kv_cache_tokens
-    if not tokens and model.device.type == "cpu":
-        tokens = CPU_SEQUENCES * context_length
-    if tokens:
-        options["num_blocks"] = -(-max(tokens, context_length) // PAGE_TOKENS) + 1
-    else:
-        options["max_memory_percent"] = settings.gpu_memory_utilization
-    return ContinuousBatchingConfig(
-        page_size=PAGE_TOKENS,
-        max_batch_tokens=max(STEP_TOKENS, settings.max_running),
-        max_requests_per_batch=settings.max_running,
-        use_async_batching=False,
-        use_cuda_graph=False,
-        **options,
-    )
+def batching_config(
+    model: PreTrainedModel, context_length: int, settings: Settings, space: int | None
+) -> ContinuousBatchingConfig:
+    """Return how large the cache and a step may be: on a CPU, in `space` bytes; on a GPU by its share, or as set."""
+    if model.device.type == "cpu":
+        left = budget.room(model, container.memory_left()) if space is None else space
+        made = budget.plan(budget.Shape.of(model), context_length, settings, left)
+        return budget.options(settings, num_blocks=made.pages, max_memory_percent=1.0)
+    if settings.kv_cache_tokens:
+        tokens = max(settings.kv_cache_tokens, context_length)
+        return budget.options(settings, num_blocks=-(-tokens // budget.PAGE_TOKENS) + 1)
+    return budget.options(settings, max_memory_percent=settings.gpu_memory_utilization)

@@ -6,7 +6,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
-from llmserving.engines.base import EngineDeadError, Stats, Token
+from llmserving.engines.base import EngineDeadError, Stats, Token, Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -25,6 +25,7 @@ class EchoEngine:
         self._delay = delay
         self._running = 0
         self._dead = False
+        self.vocabulary = Vocabulary(stop_id + 1, stop_id + 1)
 
     async def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
         """Yield the prompt's own tokens, then the stop token."""

@@ -15,8 +15,9 @@ from transformers.generation.logits_process import LogitsProcessor, LogitsProces
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
 from llmserving.engines import rope
-from llmserving.engines.base import EngineDeadError, Stats
+from llmserving.engines.base import EngineDeadError, SequenceError, Stats
 from llmserving.engines.sampler import SequenceState, choose
+from llmserving.engines.vocabulary import check, vocabulary_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -33,6 +34,7 @@ class GenerateEngine:
 
     def __init__(self, model: PreTrainedModel, context_length: int) -> None:
         self.context_length = context_length
+        self.vocabulary = vocabulary_of(model)
         self._model = model
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="generate")
         self._inside = 0
@@ -81,6 +83,8 @@ class GenerateEngine:
         except torch.AcceleratorError as error:  # the device's context is lost for good
             self._error = str(error)
             emit(EngineDeadError(f"the device failed: {error}"))
+        except SequenceError as error:
+            emit(error)
         except Exception as error:  # noqa: BLE001 - raised again by `submit`
             emit(RuntimeError(f"the sequence failed: {error}"))
         else:
@@ -96,6 +100,7 @@ class GenerateEngine:
         emit: Callable[[Token], None],
         cancelled: threading.Event,
     ) -> None:
+        check(prompt, self.vocabulary.read)
         rope.start_anew(self._model)
         state = SequenceState(prompt, sampling, self._model.device)
         ids = torch.tensor([list(prompt)], device=self._model.device)
@@ -108,7 +113,7 @@ class GenerateEngine:
         self._model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            logits_processor=LogitsProcessorList([_Chooser(state, tell)]),
+            logits_processor=LogitsProcessorList([_Chooser(state, tell, self.vocabulary.read)]),
             stopping_criteria=StoppingCriteriaList([_Cancelled(cancelled)]),
             generation_config=GenerationConfig(
                 max_new_tokens=sampling.max_tokens,
@@ -139,13 +144,16 @@ class GenerateEngine:
 class _Chooser(LogitsProcessor):
     """Choose the token, tell of it at once, and make it the likeliest."""
 
-    def __init__(self, state: SequenceState, emit: Callable[[Token], None]) -> None:
+    def __init__(self, state: SequenceState, emit: Callable[[Token], None], known: int) -> None:
         self._state = state
         self._emit = emit
+        self._known = known  # what the model cannot read again is no answer
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         """Return scores [1, vocabulary] whose argmax is the choice."""
-        chosen = choose(scores, [self._state])
+        chosen = choose(scores[:, : self._known], [self._state])
+        if self._state.failure is not None:
+            raise SequenceError(self._state.failure)
         self._emit(self._state.token(-1, int(chosen)))
         return scores.scatter(1, chosen.unsqueeze(1), torch.inf)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmserving import loading
-from llmserving.engines import rope
+from llmserving import container, loading
+from llmserving.engines import budget, rope
 from llmserving.engines.base import HangingError, UnprovenError
-from llmserving.engines.continuous import STEP_TOKENS, ContinuousEngine
+from llmserving.engines.budget import STEP_TOKENS
+from llmserving.engines.continuous import ContinuousEngine
 from llmserving.engines.encoder import Encoder, load_encoder
 from llmserving.engines.generate import GenerateEngine
 from llmserving.engines.proof import measure, prove
@@ -37,52 +39,73 @@ def load_local(settings: Settings, proving: Callable[[float], None] = lambda _: 
     folders = loading.find_folders(settings)
     config = loading.read_config(settings, folders)
     length = loading.context_length(config, settings)
-    model = loading.load_model(settings, folders, config)
-    plain = twin(model)  # before continuous batching changes how the model attends
-    engine = transformers_engine(settings, model, plain, length, proving)
-    return engine, load_encoder(settings) or Encoder(twin(plain).base_model, length)
+    device = loading.pick_device(settings)
+    before = container.memory_left()
+    if device.type == "cpu":
+        budget.check_weights(folders.weights, config, loading.pick_dtype(settings, device), before)
+    with budget.explained("the model's weights"):
+        model = loading.load_model(settings, folders, config)
+        encoder = load_encoder(settings)
+    candidate = Candidate(model, twin(model), length, budget.room(model, before) if device.type == "cpu" else None)
+    engine = transformers_engine(settings, candidate, proving)
+    return engine, encoder or Encoder(twin(candidate.plain).base_model, engine.context_length)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to find the engine for, twice: one is changed by continuous batching, the other stays plain.
+
+    `length` is its context in tokens, `space` what a cache may have in bytes: None where a GPU keeps it.
+    """
+
+    model: PreTrainedModel
+    plain: PreTrainedModel
+    length: int
+    space: int | None = None
 
 
 def transformers_engine(
-    settings: Settings,
-    model: PreTrainedModel,
-    plain: PreTrainedModel,
-    length: int,
-    proving: Callable[[float], None] = lambda _: None,
+    settings: Settings, candidate: Candidate, proving: Callable[[float], None] = lambda _: None
 ) -> Engine:
     """Return continuous batching where it is right, else `generate`, on the plain twin.
 
-    Raise ValueError where continuous batching is asked for by name and is not right, HangingError where it hangs.
+    Raise ValueError where continuous batching is asked for by name and is not right, or where memory does not suffice;
+    HangingError where it hangs.
     """
-    reference = measure(plain, length)
+    reference = measure(candidate.plain, candidate.length)
     if settings.engine == "generate":
-        return one_at_a_time(plain, length, reference)
+        return one_at_a_time(settings, candidate, reference)
     try:
-        refuse_unsound(settings, model, length)
+        refuse_unsound(settings, candidate)
         proving(reference.limit)
-        return proven(ContinuousEngine(model, length, settings), reference)
-    except (HangingError, MemoryError):
+        engine = ContinuousEngine(candidate.model, candidate.length, settings, candidate.space)
+        return proven(engine, reference)
+    except (HangingError, budget.TooLittleMemoryError):
         raise
     except Exception as error:
         if settings.engine == "continuous":
             raise ValueError(f"engine continuous: {_words(error)}; engine generate serves this model") from error
         log.warning("continuous batching is not for this model (%s): one sequence at a time", _words(error))
-        return one_at_a_time(plain, length, reference)
+        return one_at_a_time(settings, candidate, reference)
 
 
-def one_at_a_time(plain: PreTrainedModel, length: int, reference: Reference) -> GenerateEngine:
+def one_at_a_time(settings: Settings, candidate: Candidate, reference: Reference) -> GenerateEngine:
     """Return `generate`, which knows by the model's speed when it hangs."""
-    engine = GenerateEngine(plain, length)
+    length = candidate.length
+    if candidate.space is not None:
+        longest = budget.alone(budget.Shape.of(candidate.plain), candidate.space)
+        length = budget.served_length(length, longest, settings)
+    engine = GenerateEngine(candidate.plain, length)
     engine.patience = reference.patience
     return engine
 
 
-def refuse_unsound(settings: Settings, model: PreTrainedModel, length: int) -> None:
+def refuse_unsound(settings: Settings, candidate: Candidate) -> None:
     """Raise UnprovenError for a model that a short proof says too little about."""
-    kind = rope.depends_on_company(model.config, length)
+    kind = rope.depends_on_company(candidate.model.config, candidate.length)
     if kind is not None:
         raise UnprovenError(f"with {kind} positions an answer would depend on the other sequences of a step")
-    if settings.engine != "continuous" and not type(model).__module__.startswith(("transformers.", "peft.")):
+    if settings.engine != "continuous" and not type(candidate.model).__module__.startswith(("transformers.", "peft.")):
         raise UnprovenError("its code is the folder's own, and may do anything at another length")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from llmserving.engines.base import Sampling, Stats, Token
+    from llmserving.engines.base import Sampling, Stats, Token, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,12 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The model is in memory. Both lengths are in tokens."""
+    """The model is in memory. Both lengths are in tokens; `embedding_vocabulary` is what the embedder can read."""
 
     context_length: int
     embedding_tokens: int
+    vocabulary: Vocabulary
+    embedding_vocabulary: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmserving.engines.base import EngineDeadError, Stats
+from llmserving.engines.base import EngineDeadError, Stats, Vocabulary
 from llmserving.engines.messages import Cancel, Embed, End, Hanging, Loaded, NotLoaded, Proving, Submit
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class RemoteEngine:
     """Run a transformers engine, and what embeds, in a child process that ends with this one."""
 
     features: frozenset[str] = frozenset()
-    context_length = embedding_tokens = 0  # until it is loaded
+    context_length = embedding_tokens = embedding_vocabulary = 0  # until it is loaded
+    vocabulary = Vocabulary(0, 0)
 
     def __init__(self, settings: Settings) -> None:
         self._numbers = itertools.count()
@@ -68,6 +69,7 @@ class RemoteEngine:
         if not isinstance(answer, Loaded):
             raise answer.error if isinstance(answer, NotLoaded) else RuntimeError(answer.words)
         self.context_length, self.embedding_tokens = answer.context_length, answer.embedding_tokens
+        self.vocabulary, self.embedding_vocabulary = answer.vocabulary, answer.embedding_vocabulary
         self._heard = time.monotonic()
         for work in (self._talk, self._listen):
             threading.Thread(target=work, name=f"engine{work.__name__}", daemon=True).start()

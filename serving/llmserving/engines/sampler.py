@@ -7,15 +7,20 @@ what it asks for: a greedy one costs its argmax.
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import TYPE_CHECKING
 
 import torch
 
-from llmserving.engines.base import Sampling, Token
+from llmserving.engines.base import Sampling, SequenceError, Token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+log = logging.getLogger(__name__)
+
+NO_NUMBERS = "the model's numbers for the next token are no numbers: NaN or infinite"
 LIKELY = 1024  # tokens looked at first for top-p: they nearly always hold the whole share
 
 
@@ -24,6 +29,7 @@ class SequenceState:
 
     def __init__(self, prompt: Sequence[int], sampling: Sampling, device: torch.device) -> None:
         self.sampling = sampling
+        self.failure: str | None = None  # why it cannot go on; what is chosen from then on means nothing
         self.reports: list[Token] = []  # of every token so far, if log-probabilities are wanted
         self._counts: dict[int, int] = {}
         self._seen = set(prompt) if sampling.repetition_penalty != 1 else set()
@@ -52,7 +58,7 @@ class SequenceState:
         """Return the next token for logits of shape [vocabulary]."""
         wanted = self.sampling
         scores = self._biased(logits) if self._is_biased else logits
-        token_id = int(scores.argmax()) if wanted.temperature == 0 else draw(scores, wanted, self._generator)
+        token_id = likeliest(scores) if wanted.temperature == 0 else draw(scores, wanted, self._generator)
         if wanted.logprobs is not None:
             self.reports.append(report(logits, token_id, wanted.logprobs))
         self._counts[token_id] = self._counts.get(token_id, 0) + 1
@@ -64,10 +70,13 @@ class SequenceState:
         """Return the logits after biases and penalties, as OpenAI and, for repetition, CTRL define them."""
         wanted, scores = self.sampling, logits.clone()
         if wanted.logit_bias:
+            if max(wanted.logit_bias) >= len(scores):  # seen here: on a GPU a kernel would end with it, for everybody
+                raise SequenceError(f"logit_bias: token {max(wanted.logit_bias)} has no score")
             ids = torch.tensor(list(wanted.logit_bias), device=scores.device)
             scores[ids] += torch.tensor(list(wanted.logit_bias.values()), device=scores.device)
         if self._seen:
-            ids = torch.tensor(sorted(self._seen), device=scores.device)
+            known = len(scores)  # what a model can only read has no score
+            ids = torch.tensor(sorted(token for token in self._seen if token < known), device=scores.device)
             seen, penalty = scores[ids], wanted.repetition_penalty
             scores[ids] = torch.where(seen > 0, seen / penalty, seen * penalty)
         if self._counts and (wanted.presence_penalty or wanted.frequency_penalty):
@@ -78,16 +87,47 @@ class SequenceState:
 
 
 def choose(logits: torch.Tensor, states: Sequence[SequenceState | None]) -> torch.Tensor:
-    """Return the next token of each row of logits [batch, vocabulary]; a row of None gets its likeliest."""
-    chosen = logits.argmax(dim=-1)
-    for row, state in enumerate(states):
-        if state is not None and not state.is_plain:
-            chosen[row] = state.choose(logits[row])
+    """Return the next token of each row of logits [batch, vocabulary]; a row of None gets its likeliest.
+
+    What goes wrong in one row is that sequence's failure: the others have their tokens.
+    """
+    best, chosen = logits.max(dim=-1)
+    for row, (state, sound) in enumerate(zip(states, best.isfinite().tolist(), strict=True)):
+        if state is None:
+            continue
+        if not sound:
+            state.failure = NO_NUMBERS
+        elif not state.is_plain:
+            chosen[row] = attempt(state, logits[row], otherwise=chosen[row])
     return chosen
 
 
+def attempt(state: SequenceState, logits: torch.Tensor, otherwise: torch.Tensor) -> torch.Tensor | int:
+    """Return a sequence's next token for logits [vocabulary], or `otherwise` and why it failed in its state."""
+    try:
+        return state.choose(logits)
+    except torch.AcceleratorError:  # the device's context is lost for good
+        raise
+    except Exception as error:
+        if not isinstance(error, SequenceError):
+            log.exception("a token could not be chosen")
+        state.failure = str(error) if isinstance(error, SequenceError) else "its next token could not be chosen"
+        return otherwise
+
+
+def likeliest(scores: torch.Tensor) -> int:
+    """Return the token with the highest of scores [vocabulary]; raise SequenceError if that is no number."""
+    best, token_id = scores.max(dim=-1)
+    if not math.isfinite(best):
+        raise SequenceError(NO_NUMBERS)
+    return int(token_id)
+
+
 def draw(scores: torch.Tensor, wanted: Sampling, generator: torch.Generator | None) -> int:
-    """Return a token at random from scores [vocabulary], after temperature, min-p, top-k and top-p."""
+    """Return a token at random from scores [vocabulary], after temperature, min-p, top-k and top-p.
+
+    Raise SequenceError if the scores leave no probabilities.
+    """
     scores = scores.float() / wanted.temperature
     ids = None
     if wanted.top_k and wanted.top_k < len(scores):
@@ -98,6 +138,8 @@ def draw(scores: torch.Tensor, wanted: Sampling, generator: torch.Generator | No
     if wanted.top_p < 1:
         probabilities, order = nucleus(probabilities / probabilities.sum(), wanted.top_p)
         ids = order if ids is None else ids[order]
+    if not 0 < float(probabilities.sum()) < math.inf:  # seen here: on a GPU the next line would end the process
+        raise SequenceError(NO_NUMBERS)
     place = int(torch.multinomial(probabilities, 1, generator=generator))
     return place if ids is None else int(ids[place])
 
@@ -116,6 +158,6 @@ def nucleus(probabilities: torch.Tensor, share: float) -> tuple[torch.Tensor, to
 def report(logits: torch.Tensor, token_id: int, others: int) -> Token:
     """Return the token with its log-probability and those of the likeliest, by the model's own logits."""
     logprobs = logits.float().log_softmax(dim=-1)
-    values, ids = logprobs.topk(others)
+    values, ids = logprobs.topk(min(others, len(logprobs)))
     top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
     return Token(token_id, float(logprobs[token_id]), top)

@@ -15,7 +15,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
 
 from llmserving import loading
-from llmserving.engines.base import EngineDeadError, Stats, Token
+from llmserving.engines.base import EngineDeadError, Stats, Token, Vocabulary
 from llmserving.engines.encoder import load_encoder
 from llmserving.files.adapters import read_config
 
@@ -33,8 +33,9 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 def load_vllm(settings: Settings) -> tuple[VllmEngine, Encoder | None]:
     """Load the model into vLLM, and what embeds, if the settings name a model for that."""
     folders = loading.find_folders(settings)
-    length = loading.context_length(loading.read_config(settings, folders), settings)
-    return VllmEngine(settings, folders, length), load_encoder(settings)
+    config = loading.read_config(settings, folders)
+    length, size = loading.context_length(config, settings), config.get_text_config().vocab_size
+    return VllmEngine(settings, folders, length, Vocabulary(size, size)), load_encoder(settings)
 
 
 class VllmEngine:
@@ -42,8 +43,9 @@ class VllmEngine:
 
     features = frozenset({"response_format"})
 
-    def __init__(self, settings: Settings, folders: Folders, context_length: int) -> None:
+    def __init__(self, settings: Settings, folders: Folders, context_length: int, vocabulary: Vocabulary) -> None:
         self.context_length = context_length
+        self.vocabulary = vocabulary
         self._inside = 0
         self._ids = itertools.count()
         self._adapter = LoRARequest("adapter", 1, str(folders.adapter)) if folders.adapter else None

@@ -17,7 +17,7 @@ from contextlib import aclosing
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from llmserving.engines.base import EngineDeadError, HangingError
+from llmserving.engines.base import EngineDeadError, HangingError, SequenceError
 from llmserving.engines.messages import Cancel, Embed, End, Hanging, Loaded, NotLoaded, Proving, Submit, Update
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - it is raised again where the server waits
         server.send(NotLoaded(_portable(error)))
         return
-    server.send(Loaded(engine.context_length, encoder.embedding_tokens))
+    server.send(
+        Loaded(engine.context_length, encoder.embedding_tokens, engine.vocabulary, encoder.embedding_vocabulary)
+    )
     asyncio.run(Worker(server, engine, encoder).run())
 
 
@@ -133,7 +135,7 @@ class Worker:
 
 def _portable(error: Exception) -> Exception:
     """Return the error as one of a kind that the server knows; what nobody foresaw is logged where it was."""
-    for kind in (EngineDeadError, ValueError, OSError):
+    for kind in (EngineDeadError, SequenceError, ValueError, OSError):
         if isinstance(error, kind):
             return kind(str(error))
     log.error("the engine's process caught an error", exc_info=error)

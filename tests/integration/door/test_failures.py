@@ -36,6 +36,7 @@ def assert_failure(answer: Answer, status: int, kind: str, words: str = "", *, a
     assert (answer.status, error["type"], error["code"]) == (status, kind, status)
     assert words in error["message"]
     assert answer.headers.get("retry-after") == ("5" if again else None)
+    assert answer.headers.get("x-should-retry") == (None if again else "false")
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
 
@@ -144,6 +145,16 @@ NOT_HTTP = {
 
 
 @BOTH
+def test_what_follows_early_hints_reaches_the_caller_as_bytes(door):
+    """A limit of nginx 1.22 and 1.26, which take a 1xx for the head of the answer: docs/http.md says what follows."""
+    whole = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>"
+    door.upstream.answer = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + whole
+    asked = b"GET /apis/rayservice/chat/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    answer = exchange(door.daemon.port, asked)
+    assert answer.startswith(b"HTTP/1.1 103 ")
+    assert answer.endswith(b"\r\n\r\n" + whole)
+
+
 @pytest.mark.parametrize("case", NOT_HTTP)
 def test_what_does_not_begin_as_http_reaches_the_caller_as_bytes(door, case):
     """A limit of nginx 1.22 and 1.26, which take it for HTTP/0.9: docs/http.md says what follows."""
