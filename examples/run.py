@@ -46,8 +46,8 @@ def main() -> int:
         started.append(_model(arguments))
         _wait(f"http://127.0.0.1:{arguments.model_port}/ready", 600, started)
         started.append(_proxy(arguments))
-        _wait(f"http://{arguments.admin_listen}/readyz", 30, started)
-        base = f"http://{arguments.listen}/apis/rayservice/qa-service-chatglm3"
+        _wait(f"http://{_reachable(arguments.admin_listen)}/readyz", 30, started)
+        base = f"http://{_reachable(arguments.listen)}/apis/rayservice/qa-service-chatglm3"
         for path, body in CALLS:
             _show(base + path, body)
         print("\nRunning. Ctrl-C ends it.", flush=True)
@@ -71,6 +71,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--admin-listen", default=os.environ.get("RAYPROXY_ADMIN_LISTEN", "127.0.0.1:9090"))
     parser.add_argument("--state-dir", type=Path, default=RUN / "rayproxy")
     return parser.parse_args()
+
+
+def _reachable(listen: str) -> str:
+    """Return an address of what listens: a port alone is every address."""
+    return listen if ":" in listen else f"127.0.0.1:{listen}"
 
 
 def _model(arguments: argparse.Namespace) -> subprocess.Popen[bytes]:

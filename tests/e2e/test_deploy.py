@@ -77,7 +77,7 @@ def _rules(cluster: Cluster, token: str, namespace: str) -> set[tuple[str, str, 
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
-        if not resource.startswith("selfsubject")
+        if not resource.startswith(("selfsubject", "clustertrustbundles"))  # the latter since 1.33
     }
 
 

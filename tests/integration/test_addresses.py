@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tests.support.deploy import ROOT
 from tests.support.http import request
 from tests.support.manifests import Manifests, rayservice, service
 from tests.support.netns import CLUSTER_IP, IPV6_ONLY, POD, WITHOUT_IPV6, needs_namespaces, network
+from tests.support.raw import RawUpstream
 from tests.support.upstream import Upstream
 from tests.support.waiting import until
 
@@ -41,7 +43,7 @@ def make(folder: Path) -> Iterator[Make]:
     """Return a function to a daemon with the image's addresses, which routes `chat` to a ClusterIP."""
     daemons: list[Daemon] = []
 
-    def made(cluster_ip: str, upstream: Upstream, **settings: str) -> Daemon:
+    def made(cluster_ip: str, upstream: Upstream | RawUpstream, **settings: str) -> Daemon:
         manifests = Manifests(folder / "m")
         ray = rayservice("chat")
         ports = [{"name": "serve", "port": upstream.port}]
@@ -97,6 +99,24 @@ def test_a_pod_with_ipv6_alone_is_ready_and_routes_to_a_clusterip_of_ipv6(make: 
         assert seen["headers"]["x-real-ip"] == POD
         with pytest.raises(OSError, match=r"unreachable|Cannot assign"):
             request(("127.0.0.1", 8080), "/-/healthz")
+
+
+def test_redirects_and_trusted_pages_are_right_by_addresses_of_ipv6(make: Make):
+    with network(*IPV6_ONLY):
+        upstream = RawUpstream(host=CLUSTER_IP)
+        daemon = make(CLUSTER_IP, upstream, TRUSTED_PAGES="chat")
+        daemon.host = POD
+        daemon.start()
+        for host in (f"[{POD}]:8080", f"[{CLUSTER_IP}]:{upstream.port}"):  # by which the model may call itself
+            said = f"HTTP/1.1 307 X\r\nLocation: http://{host}/items/\r\nContent-Type: text/html\r\n"
+            upstream.answer = f"{said}Content-Length: 0\r\n\r\n".encode()
+            caller = HTTPConnection(POD, 8080, timeout=10)
+            caller.request("GET", "/apis/rayservice/chat/items")
+            answer = caller.getresponse()
+            assert answer.headers["Location"] == "/apis/rayservice/chat/items/"
+            assert "Content-Security-Policy" not in answer.headers
+            caller.close()
+        upstream.close()
 
 
 def test_a_pod_with_both_answers_both_and_calls_an_ipv4_caller_by_its_ipv4_address(make: Make):

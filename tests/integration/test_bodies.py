@@ -15,6 +15,7 @@ from tests.support.daemon import Daemon
 from tests.support.http import Answer
 from tests.support.manifests import Manifests
 from tests.support.processes import workers
+from tests.support.rayserve import MISSING, PYTHON, ray_serve
 from tests.support.waiting import until
 
 Start = Callable[..., Daemon]
@@ -178,3 +179,42 @@ def test_a_template_of_ones_own_may_say_what_streaming_is(proxied, model: socket
         served, _ = model.accept()
         with served:
             read_until(served, b"3\r\none\r\n")
+
+
+PIECEWISE = """
+from ray import serve
+
+async def application(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    message = {"more_body": True}
+    while message.get("more_body"):
+        message = await receive()
+        if piece := message.get("body"):
+            await send({"type": "http.response.body", "body": b"heard " + piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+@serve.deployment(ray_actor_options={"num_cpus": 0.5})
+@serve.ingress(lambda: application)
+class Piecewise: ...
+
+deployment = Piecewise.bind()
+"""
+
+
+@pytest.mark.skipif(not PYTHON.exists(), reason=MISSING)
+def test_an_application_of_ray_serve_answers_each_piece_before_the_next_is_sent(
+    new_daemon: Start, manifests: Manifests, folder: Path
+):
+    (folder / "piecewise.py").write_text(PIECEWISE)
+    application = {"name": "p", "route_prefix": "/", "import_path": "piecewise:deployment"}
+    with ray_serve(folder, application) as port:
+        manifests.routed("live", port=port)
+        daemon = new_daemon(WORKERS="1", STREAM_BODIES="live").start()
+        with begun(daemon, "live", CHUNKED, chunk(b"one")) as caller:
+            read_until(caller, b"heard one")
+            caller.sendall(chunk(b"two"))
+            read_until(caller, b"heard two")
+            caller.sendall(b"0\r\n\r\n")
+            read_until(caller, b"0\r\n\r\n")
