@@ -17,7 +17,8 @@ FRAMING = ("content-length", "transfer-encoding")
 WRITTEN = {
     "request": {"connection", "host", "upgrade", "content-length", "x-real-ip", "x-forwarded-for", "x-forwarded-proto",
                 "x-forwarded-host", "x-forwarded-prefix"},
-    "answer": {"server", "date", "content-type", "content-length", "connection", "location", "last-modified"},
+    "answer": {"server", "date", "content-type", "content-length", "connection", "upgrade", "location",
+               "last-modified"},
 }  # fmt: skip
 # Of an answer: RFC 9110, 5.3 allows one line.
 ONCE = {
