@@ -17,7 +17,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from rayproxy.serve import capabilities, checkpoint, fields, schema, text, wait
+from rayproxy.serve import capabilities, checkpoint, fields, model_files, schema, text, wait
 from rayproxy.serve.cluster import Cluster
 from rayproxy.serve.connect import connect
 from rayproxy.serve.manifest import Manifest, build
@@ -75,6 +75,8 @@ class Serve(_Command, Options):  # type: ignore[misc]  # pydantic merges the two
     """YAML file with options of the RayService; flags win"""
     kuberay: str | None = None
     """release of KubeRay, such as 1.7; default: read from the cluster's RayService"""
+    model_files: Path | None = None
+    """check the model's files first: the folder of make model-context, or one that holds the image's paths"""
     dry_run: CliToggleFlag[bool] = False
     """print the RayService and change nothing"""
     output: Literal["yaml", "json"] = "yaml"
@@ -130,6 +132,8 @@ class Serve(_Command, Options):  # type: ignore[misc]  # pydantic merges the two
             served = checkpoint.parse(document, options)
             if not self.any_state:
                 checkpoint.require_finished(document)
+        if self.model_files is not None:
+            model_files.refuse_broken(served, options, self.model_files)
         namespace = cluster.namespace if cluster else self.namespace or served.namespace
         definition = cluster.definition() if cluster else None
         able = self._capabilities(definition)

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llmserving.files import headers, weights
-from llmserving.files.folders import ADAPTER_CONFIG
-from llmserving.files.headers import Shapes
+from . import headers, weights
+from .folders import ADAPTER_CONFIG
+from .headers import Shapes
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llmserving.files import adapters, headers, weights
-from llmserving.files.folders import CONFIG, TOKENIZER_FILES, Folders
+from . import adapters, headers, weights
+from .folders import CONFIG, TOKENIZER_FILES, Folders
 
 SMALL_FILES = (CONFIG, "generation_config.json", *TOKENIZER_FILES)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from llmserving.files import headers
-from llmserving.files.headers import Shapes
+from . import headers
+from .headers import Shapes
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
