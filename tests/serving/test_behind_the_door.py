@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+from concurrent import futures
 
+import grpc
 import httpx
 import pytest
 import uvicorn
@@ -78,3 +80,17 @@ def test_the_model_knows_the_path_it_lives_under(door):
     seen = httpx.post(f"{door}/items/").json()
     assert seen["path"] == "/items/"
     assert seen["headers"]["x-forwarded-prefix"] == "/apis/rayservice/m"
+
+
+def test_a_port_that_speaks_grpc_gives_its_caller_bytes_that_are_no_http(tmp_path):
+    """A limit of nginx (docs/http.md), and why the proxy rejects ports that say what they are."""
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        listen = f"127.0.0.1:{probe.getsockname()[1]}"
+    try:
+        with proxy(tmp_path, listen, {"m": port}) as front, pytest.raises(httpx.RemoteProtocolError):
+            httpx.post(f"{front.url}/apis/rayservice/m/", content=b"{}", headers={"Connection": "close"})
+    finally:
+        server.stop(None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from tests.support.certificates import certificate
 from tests.support.http import Answer
 from tests.support.raw import exchange, nginx_version
 from tests.support.waiting import until
@@ -161,3 +164,25 @@ def test_what_does_not_begin_as_http_reaches_the_caller_as_bytes(door, case):
     door.upstream.answer = NOT_HTTP[case]
     asked = b"GET /apis/rayservice/chat/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
     assert exchange(door.daemon.port, asked) == NOT_HTTP[case]
+
+
+@BOTH
+def test_a_port_that_speaks_tls_is_502_where_the_server_closes_without_a_word(door, folder):
+    """As Python's ssl does, and with it uvicorn; another server may send an alert, or an error page of its own."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate(folder, "model"))
+
+    def handshake(connection: socket.socket) -> None:
+        with contextlib.suppress(ssl.SSLError):
+            context.wrap_socket(connection.dup(), server_side=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        door.manifests.routed("tls", port=listener.getsockname()[1])
+        door.daemon.until_state("tls", "accepted")
+        caller = threading.Thread(target=lambda: answers.append(door.ask(name="tls")))
+        answers: list[Answer] = []
+        caller.start()
+        with listener.accept()[0] as connection:
+            handshake(connection)
+        caller.join()
+    assert_failure(answers[0], 502, "rayservice_bad_answer", "without an answer")
