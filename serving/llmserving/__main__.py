@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import sys
 
-import uvicorn
-
 from llmserving.app import build_app
+from llmserving.ending import Watched
 from llmserving.server import load
 from llmserving.settings import from_arguments
 
 
 def main() -> None:
-    """Read the arguments, load the model and answer; a signal ends it when the running answers are finished."""
+    """Read the arguments, load the model and answer.
+
+    A signal ends it when the running answers are finished, with 0; an engine that cannot work any more, with 1.
+    """
     try:
         settings = from_arguments(sys.argv[1:])
         server = load(settings)
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"llmserving: {error}")
-    uvicorn.run(build_app(server), host=settings.host, port=settings.port)
+    sys.exit(Watched(server, build_app(server)).run())
 
 
 if __name__ == "__main__":

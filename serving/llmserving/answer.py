@@ -18,7 +18,7 @@ from llmserving.generation import Piece, Result, continue_text, merge
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Sequence
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from llmserving.generation import Job
     from llmserving.server import Server
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LAST_WORDS = 2.0  # seconds beyond `request_timeout` in which a stream may still say that it ends
+
+
+log = logging.getLogger(__name__)
+
+SLOW_READER_SECONDS = 60.0  # for one piece, as long as proxies wait; its place is somebody else's then
+
+
+class SlowReaderError(Exception):
+    """The client does not read what it asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,8 @@ class Answer(Response):
         try:
             async with asyncio.timeout(limit + LAST_WORDS):
                 await work
+        except SlowReaderError:
+            log.warning("an answer was cut off: its reader took nothing for %g seconds", SLOW_READER_SECONDS)
         except TimeoutError:
             log.warning("an answer was cut off after %g seconds: its reader did not take what was sent", limit)
 
@@ -112,17 +123,25 @@ class Answer(Response):
             raise of_exception(error) from error
         self.body = sse.to_json(self._form.whole(results, self._usage())).encode()
         self.headers["content-length"] = str(len(self.body))
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body})
+        await self._send(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await self._send(send, {"type": "http.response.body", "body": self.body})
 
     async def _send_events(self, send: Send) -> None:
         del self.headers["content-length"]
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await self._send(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async with aclosing(self._events()) as events:
             async for chunk in events:
                 if chunk:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+                    await self._send(send, {"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._send(send, {"type": "http.response.body", "body": b""})
+
+    async def _send(self, send: Send, message: Message) -> None:
+        """Send, and wait for the client to read no longer than a client may be slow."""
+        try:
+            async with asyncio.timeout(SLOW_READER_SECONDS):
+                await send(message)
+        except TimeoutError:
+            raise SlowReaderError from None
 
     async def _events(self) -> AsyncGenerator[bytes, None]:
         """Yield the stream's bytes; an error in its middle becomes an event, since the status has been sent."""

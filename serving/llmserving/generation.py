@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CONTEXT = 32  # tokens of the prompt's end: among them are some with text, unless it has none
 
+UNREAD_PIECES = 64  # of one sequence: what comes faster than it is sent waits in the engine
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -93,7 +95,7 @@ async def merge(
 
     Raise ApiError 504 `limit` seconds from now. Ending early closes the sources, which frees their slots.
     """
-    queue: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue()
+    queue: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue(UNREAD_PIECES * len(sources))
     pumps = [asyncio.create_task(_pump(source, queue)) for source in sources]
     deadline = time.monotonic() + limit
     running = len(pumps)
@@ -124,7 +126,7 @@ async def _pump(source: AsyncGenerator[Piece, None], queue: asyncio.Queue[Piece 
     try:
         async with aclosing(source):
             async for piece in source:
-                queue.put_nowait(piece)
-        queue.put_nowait(None)
+                await queue.put(piece)
+        await queue.put(None)
     except Exception as error:  # noqa: BLE001 - it is raised again where the pieces are read
-        queue.put_nowait(error)
+        await queue.put(error)

@@ -26,11 +26,11 @@ def launch(tmp_path):
     """Return a function that starts the command, in a session of its own."""
     started = []
 
-    def start(*arguments):
+    def start(*arguments, path=SERVING):
         port = free_port()
         process = subprocess.Popen(
             [sys.executable, "-m", "llmserving", "--host=127.0.0.1", f"--port={port}", *arguments],
-            env={**os.environ, "PYTHONPATH": str(SERVING)},
+            env={**os.environ, "PYTHONPATH": f"{path}:{SERVING}"},
             stderr=(tmp_path / "log").open("w"),
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -48,8 +48,8 @@ def launch(tmp_path):
 def command(launch, tmp_path):
     """Return a function that starts the command and waits until it is ready."""
 
-    def start(*arguments):
-        process, client = launch(*arguments)
+    def start(*arguments, **more):
+        process, client = launch(*arguments, **more)
 
         def is_ready():
             assert process.poll() is None, (tmp_path / "log").read_text()

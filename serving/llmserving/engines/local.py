@@ -121,7 +121,9 @@ def proven(engine: ContinuousEngine, reference: Reference) -> ContinuousEngine:
 
 
 def _words(error: Exception) -> str:
-    return str(error) if isinstance(error, UnprovenError | ValueError) else f"{type(error).__name__}: {error}"
+    """Return what happened, in one line."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return first if isinstance(error, UnprovenError | ValueError) else f"{type(error).__name__}: {first}"
 
 
 def twin(model: PreTrainedModel) -> PreTrainedModel:

@@ -37,7 +37,7 @@ PATIENCE = 20  # times what the plain model took
 # it holds for. Sums of another order differ by up to 1e-5 in float32, 0.005 in float16 and 0.035 in bfloat16 (random
 # weights, 2 to 48 layers), and in half precision a mixture of experts may choose another one at a near tie. Another
 # computation differs by 0.001 (scores that should have been capped) to 1.4 (no cache).
-TOLERANCES = {torch.float32: (2e-4, 1.0), torch.float16: (0.02, 0.5), torch.bfloat16: (0.06, 0.5)}
+TOLERANCES = {torch.float32: (2e-4, 1.0), torch.float16: (0.02, 0.5), torch.bfloat16: (0.04, 0.5)}
 LARGEST = 1e4  # what models put in for "never" is no part of a difference
 
 
@@ -93,7 +93,7 @@ def prove(engine: ContinuousEngine, reference: Reference) -> None:
     except TimeoutError as error:
         raise HangingError(f"no answer to a short prompt within {reference.limit:.0f} seconds") from error
     except Exception as error:
-        raise UnprovenError(str(error) or type(error).__name__) from error
+        raise UnprovenError((str(error).splitlines() or [type(error).__name__])[0]) from error
     for probe, logits in zip(reference.probes, found, strict=True):
         compare(logits, probe.logits, engine.dtype)
 

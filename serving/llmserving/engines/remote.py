@@ -17,7 +17,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmserving.engines.base import EngineDeadError, Stats, Vocabulary
+from llmserving.engines.base import EngineDeadError, SequenceError, Stats, Vocabulary
 from llmserving.engines.messages import Cancel, Embed, End, Hanging, Loaded, NotLoaded, Proving, Submit
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 PACKAGES = Path(__file__).resolve().parents[2]
 SILENCE_SECONDS = 60.0  # without a sign of life, which comes every second whatever the model does: the process hangs
+UNREAD_TOKENS = 16384  # of one sequence: whoever is further behind does not read
 GRACE_SECONDS = 15.0  # for the process to say itself that the proof took too long
 
 
@@ -44,7 +45,7 @@ class RemoteEngine:
 
     def __init__(self, settings: Settings) -> None:
         self._numbers = itertools.count()
-        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Queue[Item]]] = {}
+        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Queue[Item | SequenceError]]] = {}
         self._outbox: queue.SimpleQueue[Request | Cancel | None] = queue.SimpleQueue()
         self._stats, self._heard = Stats(), time.monotonic()
         self._sick: str | None = None
@@ -101,7 +102,7 @@ class RemoteEngine:
             return vectors
 
     async def _ask(self, request: Request) -> AsyncGenerator[Any, None]:
-        items: asyncio.Queue[Item] = asyncio.Queue()
+        items: asyncio.Queue[Item | SequenceError] = asyncio.Queue()
         self._waiting[request.number] = asyncio.get_running_loop(), items
         ended = False
         try:
@@ -109,6 +110,8 @@ class RemoteEngine:
             self._outbox.put(request)
             while True:
                 item = await items.get()
+                if isinstance(item, SequenceError):
+                    raise item
                 if not isinstance(item, End):
                     yield item
                     continue
@@ -143,7 +146,7 @@ class RemoteEngine:
 
     def _deliver(self, items: list[tuple[int, Item]]) -> None:
         """Hand items to those who wait for them, waking each event loop once."""
-        found: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue[Item], Item]]] = {}
+        found: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue[Item | SequenceError], Item]]] = {}
         for number, item in items:
             if waiting := self._waiting.get(number):
                 found.setdefault(waiting[0], []).append((waiting[1], item))
@@ -188,6 +191,9 @@ def _start(settings: Settings) -> tuple[Connection, subprocess.Popen[bytes]]:
     return ours, process
 
 
-def _put(parcels: list[tuple[asyncio.Queue[Item], Item]]) -> None:
+def _put(parcels: list[tuple[asyncio.Queue[Item | SequenceError], Item]]) -> None:
     for items, item in parcels:
-        items.put_nowait(item)
+        if items.qsize() < UNREAD_TOKENS:
+            items.put_nowait(item)
+        elif items.qsize() == UNREAD_TOKENS:  # what comes after it is dropped: the reader ends here
+            items.put_nowait(SequenceError(f"{UNREAD_TOKENS} tokens of it have not been read"))
