@@ -97,6 +97,11 @@ bench: install-test ## the figures of the README
 soak: install-test ## changes and faults for twenty minutes: is what is served always right, does the daemon grow
 	@$(PY) -m bench.soak
 
+.PHONY: fuzz-serving
+MINUTES := 10
+fuzz-serving: install-serving ## callers who send the model server anything, with a neighbour who must be answered: MINUTES=10
+	@.venv-serving/bin/python tests/serving/fuzz.py --minutes $(MINUTES)
+
 bench-serving: install-serving ## the model server's figures, beside other ways to serve (about 10 minutes)
 	@.venv-serving/bin/python -m bench.serving
 

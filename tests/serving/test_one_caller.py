@@ -1,91 +1,25 @@
 """No caller ends the engine, or another's answer: numbers at their extremes, and words the model cannot read."""
 
 import asyncio
-import json
 import math
 from contextlib import contextmanager
 
 import httpx
 import pytest
 import tiny
+import torch
+from bodies import CHAT, FIELDS, HI, NUMBERS, QA, TEXT, written
 from conftest import here, listening
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llmserving.engines.base import Sampling, SequenceError
+from llmserving.engines.local import load_local
 from llmserving.server import load
 from llmserving.settings import from_mapping
 from transformers import AutoTokenizer
 
-HI = [{"role": "user", "content": "hi"}]
 NEIGHBOUR = {"prompt": "The quick", "max_tokens": 24, "temperature": 0, "ignore_eos": True}
-# As they are written in JSON, or in what calls itself JSON.
-NUMBERS = [
-    "0",
-    "-0.0",
-    "1e-320",
-    "1e-45",
-    "1e-40",
-    "1e-39",
-    "1e-38",
-    "1e-10",
-    "0.009",
-    "0.01",
-    "0.5",
-    "1",
-    "1.0",
-    "2",
-    "10",
-    "100",
-    "1e30",
-    "1e38",
-    "1e308",
-    "1e309",
-    "-1",
-    "-1e-40",
-    "-1e308",
-    "127",
-    "128",
-    "129",
-    "2147483647",
-    "2147483648",
-    "9223372036854775807",
-    "9223372036854775808",
-    "-9223372036854775808",
-    "18446744073709551616",
-    "NaN",
-    "Infinity",
-    "-Infinity",
-    "true",
-    "false",
-    "null",
-    '"1"',
-    '"0"',
-    '"1e-40"',
-    '""',
-    "[]",
-    "{}",
-]
-NUMBERS += ["1" + "0" * 400, "1" * 4300, "1" * 5000, f'"{"1" * 5000}"', f"1e-{'9' * 30}", f"0.{'0' * 400}1"]
-SAMPLING = ["temperature", "top_p", "top_k", "min_p", "max_tokens"]
-OPENAI = [*SAMPLING, "seed", "n", "presence_penalty", "frequency_penalty", "repetition_penalty"]
-TEXT, CHAT, QA = "/v1/completions", "/v1/chat/completions", "/embeddings/QuestionAnswer"
-FIELDS = {
-    TEXT: ({"prompt": "ab", "max_tokens": 3}, [*OPENAI, "logprobs", "best_of", "suffix", "stop"]),
-    CHAT: ({"messages": HI, "max_tokens": 3}, [*OPENAI, "top_logprobs", "max_completion_tokens"]),
-    "/chat/completions": ({"messages": HI, "max_tokens": 3}, OPENAI),
-    "/inference": ({"input": "ab", "max_tokens": 3}, SAMPLING),
-    QA: ({"prompt": HI, "max_tokens": 3}, SAMPLING),
-    "/v1/embeddings": ({"input": "ab"}, ["dimensions"]),
-}
 several = settings(max_examples=80, deadline=None, database=None)
-
-
-def written(body, said):
-    """Return a body as text, with fields as they are written, not as Python would write them."""
-    text = json.dumps({**body, **{name: f"@{name}@" for name in said}})
-    for name, value in said.items():
-        text = text.replace(f'"@{name}@"', value)
-    return text.encode()
 
 
 async def beside(running, *calls):
@@ -280,6 +214,18 @@ def test_a_fault_that_nobody_foresaw_in_one_row_is_that_rows(engine, monkeypatch
     assert found[::2] == [usual, usual]
     assert "could not be chosen" in str(found[1])
     engine.check_health()
+
+
+def test_a_text_whose_vector_is_no_vector_fails_alone(base):
+    engine, encoder = load_local(from_mapping({"model_dir": base, "engine": "generate"}))
+    with torch.inference_mode():
+        encoder._model.get_input_embeddings().weight[7] = math.nan
+    with pytest.raises(SequenceError, match="no numbers"):
+        asyncio.run(encoder.embed([[5, 7]]))
+    assert len(asyncio.run(encoder.embed([[5, 6]]))[0]) == 64
+    with pytest.raises(SequenceError, match="400 that the model can read"):
+        asyncio.run(encoder.embed([[400]]))
+    engine.close()
 
 
 def test_what_a_broken_sequence_is_told_reaches_its_caller(small, serve, monkeypatch):

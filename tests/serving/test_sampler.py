@@ -125,5 +125,33 @@ def test_a_row_that_nobody_owns_gets_its_likeliest():
     assert choose(LOGITS.repeat(2, 1), [None, state(temperature=0, logit_bias={5: 100.0})]).tolist() == [0, 5]
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+@pytest.mark.parametrize("wanted", [{"temperature": 0}, {"temperature": 1}, {"temperature": 0, "logprobs": 1}])
+def test_a_row_whose_numbers_are_none_fails_and_the_others_have_their_tokens(number, wanted):
+    logits = LOGITS.repeat(3, 1)
+    logits[1, 3] = number
+    states = [state(temperature=0), state(**wanted), state(temperature=0, logit_bias={5: 100.0})]
+    chosen = choose(logits, states).tolist()
+    assert (chosen[0], chosen[2]) == (0, 5)
+    assert 0 <= chosen[1] < len(LOGITS)
+    assert [each.failure is None for each in states] == [True, False, True]
+
+
+def test_a_row_that_nothing_is_left_of_fails():
+    sequence = state(temperature=0)
+    choose(torch.full((1, 6), -math.inf), [sequence])
+    assert "no numbers" in sequence.failure
+
+
+def test_a_repetition_penalty_leaves_out_what_the_model_can_only_read():
+    assert state(prompt=[0, 6, 99], temperature=0, repetition_penalty=3).choose(LOGITS.clone()) == 1
+
+
+def test_more_likely_tokens_than_there_are_are_all():
+    sequence = state(temperature=0, logprobs=20)
+    sequence.choose(LOGITS.clone())
+    assert len(sequence.token(0, 0).top) == 6
+
+
 def test_drawing_needs_no_seed():
     assert draw(LOGITS, Sampling(max_tokens=1), None) in range(6)
