@@ -52,12 +52,12 @@ def running(request, folder):
         yield found
 
 
-def ask(running, route, *, stream, **more):
-    """Return the answers to all topics."""
+def ask(running, route, *, stream, every=1, **more):
+    """Return the answers to all topics, or to some of them."""
 
     async def all_at_once():
         async with httpx.AsyncClient(base_url=running.url, timeout=180) as client:
-            bodies = [{**ROUTES[route](parrot.topic(number)), **more} for number in range(len(SENTENCES))]
+            bodies = [{**ROUTES[route](parrot.topic(number)), **more} for number in range(0, len(SENTENCES), every)]
             options = {"params": {"stream": "true"}} if "Question" in route and stream else {}
             asked = [{**body, "temperature": 0, **({"stream": True} if stream else {})} for body in bodies]
             return await asyncio.gather(*(client.post(route, json=body, **options) for body in asked))
@@ -101,11 +101,12 @@ def test_the_pieces_of_every_stream_are_the_sentence_and_none_is_broken(running,
     assert not any("\ufffd" in piece for pieces in streamed for piece in pieces)
 
 
-@pytest.mark.parametrize("length", range(1, 9))
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8])
 def test_an_answer_that_ends_by_its_length_has_every_whole_character_and_the_rest_once(running, length):
-    whole = ask(running, "/v1/completions", stream=False, max_tokens=length)
-    assert ["".join(pieces) for pieces in ask(running, "/v1/completions", stream=True, max_tokens=length)] == whole
-    for text, sentence in zip(whole, SENTENCES, strict=True):
+    whole = ask(running, "/v1/completions", stream=False, every=3, max_tokens=length)
+    streamed = ask(running, "/v1/completions", stream=True, every=3, max_tokens=length)
+    assert ["".join(pieces) for pieces in streamed] == whole
+    for text, sentence in zip(whole, SENTENCES[::3], strict=True):
         said = text.strip("\ufffd")
         assert sentence.lstrip().startswith(said.lstrip())
         assert len(text) - len(said) <= 3
@@ -114,9 +115,9 @@ def test_an_answer_that_ends_by_its_length_has_every_whole_character_and_the_res
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_stop_string_cuts_between_characters_that_are_spelt_in_bytes(running, stream):
     stops = ["，", "ा", "\u200d", "界！", "\n"]
-    found = ask(running, "/v1/chat/completions", stream=stream, stop=stops)
+    found = ask(running, "/v1/chat/completions", stream=stream, every=2, stop=stops)
     texts = ["".join(pieces) for pieces in found]
-    for text, sentence in zip(texts, SENTENCES, strict=True):
+    for text, sentence in zip(texts, SENTENCES[::2], strict=True):
         cuts = [sentence.index(stop) for stop in stops if stop in sentence]
         assert text == sentence[: min(cuts, default=None)]
 
