@@ -15,6 +15,7 @@ PROPER = re.compile(r"(RFC [0-9]{4}, [0-9.]+(?:; |$)|nginx: |decision: )")
 SECTIONS = {
     "door": "Always",
     "documented": "With the template `documented` only",
+    "omitted": "Not with the template `documented`, though always with `prefix`",
     "frontend": "In `examples/frontend`, before the proxy is reached",
     "plain": "Where another proxy in front speaks HTTP/1.0, as nginx does by default",
 }
@@ -37,7 +38,7 @@ def table() -> dict[str, dict[str, str]]:
 
 def sections(way: str) -> list[str]:
     """Return the sections whose reasons hold on a way."""
-    return ["door", *(part for part in way.split("+") if part in SECTIONS)]
+    return ["door", *(part for part in way.split("+") if part in SEEN_ON)]
 
 
 def reason(kind: str, way: str) -> str:
@@ -55,10 +56,16 @@ def unused(known: set[tuple[str, str]]) -> list[str]:
     ways = {kind: {way for other, way in known if other == kind} for kind, _ in known}
     return [
         f"{section}: {kind}"
-        for section, kinds in table().items()
-        for kind in kinds
+        for section in SEEN_ON
+        for kind in table()[section]
         if not ways.get(kind, set()) & SEEN_ON[section] or (section != "door" and "prefix" in ways[kind])
     ]
+
+
+def omitted(known: set[tuple[str, str]]) -> set[str]:
+    """Return what happens with the template `prefix` and not with `documented`."""
+    prefix, documented = ({kind for kind, way in known if way == name} for name in ("prefix", "documented"))
+    return prefix - documented
 
 
 def filled() -> str:
@@ -68,7 +75,7 @@ def filled() -> str:
 
 def docs_table() -> str:
     """Return a table for each section."""
-    return "\n".join(_section(name, kinds) for name, kinds in table().items())
+    return "\n".join(_section(name, table()[name]) for name in SECTIONS)
 
 
 def _section(name: str, kinds: dict[str, str]) -> str:

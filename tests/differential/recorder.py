@@ -11,7 +11,7 @@ from enum import Enum
 from tests.differential.wire import Message, Stream, close, read_head, read_request_body
 
 PATIENCE = 5.0  # s that a connection may stay silent
-GATE = 0.4  # s that one side waits to see whether the other has a first piece
+GATE = 1.0  # s that one side waits to see whether the other has a first piece
 MARK = b"first"  # what a first piece holds
 
 

@@ -13,6 +13,10 @@ def test_no_reason_is_left_of_a_difference_that_is_gone():
     assert reasons.unused(golden.known_kinds()) == []
 
 
+def test_what_the_documented_template_leaves_undone_is_what_the_documentation_says():
+    assert reasons.omitted(golden.known_kinds()) == reasons.table()["omitted"].keys()
+
+
 def test_a_reason_is_a_section_of_an_rfc_or_a_limit_of_nginx_or_a_decision():
     kinds = {kind: why for section in reasons.table().values() for kind, why in section.items()}
     assert {kind: why for kind, why in kinds.items() if not reasons.PROPER.match(why)} == {}
