@@ -108,3 +108,10 @@ def test_what_a_model_says_to_the_hops_before_is_passed_on_and_its_orders_are_no
     assert b"X-Accel-Redirect" not in answer
     for line in told.strip().split(b"\r\n"):
         assert b"\r\n" + line + b"\r\n" in answer
+
+
+def test_http_1_0_without_a_host_asks_the_proxy_with_one(seen: tuple[int, RawUpstream]):
+    port, upstream = seen
+    exchange(port, b"GET /apis/rayservice/chat/x HTTP/1.0\r\n\r\n")
+    assert upstream.line == "GET /apis/rayservice/chat/x HTTP/1.1"
+    assert upstream.got("Host") == ["rayproxy"]

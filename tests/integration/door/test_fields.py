@@ -178,3 +178,11 @@ def test_a_model_cannot_redirect_a_call_inside_of_nginx(door, order):
     answer = sent(door)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b"\r\n\r\n{}")
+
+
+def test_http_1_0_without_a_host_asks_the_model_with_its_own_address(door):
+    """The model is asked in HTTP/1.1, where a request without a Host is refused (RFC 9112, 3.2)."""
+    exchange(door.daemon.port, b"GET /apis/rayservice/chat/x HTTP/1.0\r\n\r\n")
+    assert door.upstream.line == "GET /x HTTP/1.1"
+    assert door.upstream.got("Host") == [f"127.0.0.1:{door.upstream.port}"]
+    assert door.upstream.got("X-Forwarded-Host") == []
