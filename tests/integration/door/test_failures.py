@@ -186,3 +186,17 @@ def test_a_port_that_speaks_tls_is_502_where_the_server_closes_without_a_word(do
             handshake(connection)
         caller.join()
     assert_failure(answers[0], 502, "rayservice_bad_answer", "without an answer")
+
+
+def test_what_does_not_begin_as_http_leaves_the_connection_open_for_the_next_call(door):
+    """Why docs/http.md warns of a front end that reuses its connections to the proxy."""
+    door.upstream.answer = NOT_HTTP["lower case"]
+    with socket.create_connection(("127.0.0.1", door.daemon.port), 10) as connection:
+        connection.sendall(b"GET /apis/rayservice/chat/ HTTP/1.1\r\nHost: h\r\n\r\n")
+        got = b""
+        while len(got) < len(NOT_HTTP["lower case"]):
+            got += connection.recv(4096)
+        connection.sendall(b"GET /-/healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        answer = connection.makefile("rb").read()
+    assert got == NOT_HTTP["lower case"]
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
