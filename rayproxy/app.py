@@ -19,7 +19,6 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from rayproxy import log, parts
-from rayproxy.cluster import ClusterSource
 from rayproxy.events import Event, Recorder
 from rayproxy.listen import kernel_has_ipv6, parse_listen
 from rayproxy.loop import Loop, Signals
@@ -82,15 +81,14 @@ class App:
             structlog.get_logger().info("this kernel has no IPv6: every address means every IPv4 address")
         admin = self._admin()
         threads = [*self.threads, ("admin", admin.serve_forever)]
-        threads += self.source.loops if isinstance(self.source, ClusterSource) else []
+        threads += self.source.threads
         for name, body in threads:
             threading.Thread(target=self._guard, args=(name, body), name=name, daemon=True).start()
         with _handlers(self.signals):  # to the end: a second SIGTERM must not leave a managed nginx behind
             with self._watched_files():
                 self._guard("loop", self.loop.run)
             admin.server_close()
-            if isinstance(self.source, ClusterSource):
-                self.source.stop()
+            self.source.stop()
             if isinstance(self.nginx, ManagedNginx):
                 self.nginx.stop(STOP_GRACE)
         return 1 if self.failed else 0
@@ -104,15 +102,14 @@ class App:
         """Return why callers should stay away, or None: once a whole snapshot, or the last good one, is served."""
         if self.reporter.served:
             return None
-        had_routes = any(name.startswith("ray-") for name in self.last_good.sums)
-        if had_routes and self.nginx.served() == self.last_good.name:
+        if self.revisions.routes(self.last_good) and self.nginx.served() == self.last_good.name:
             return None
         return self.reporter.problem
 
     def _reconciler(self) -> Reconciler:
-        nginx_settings = parts.nginx_settings(self.settings)
-        check = partial(parts.check_template, revisions=self.revisions, nginx=self.nginx, settings=nginx_settings)
-        rules = Rules(parts.make_policy(self.settings), nginx_settings, TemplateChoice(self.settings.template, check))
+        conf = parts.nginx_conf(self.settings)
+        check = partial(parts.check_template, revisions=self.revisions, nginx=self.nginx, conf=conf)
+        rules = Rules(parts.make_policy(self.settings), conf, TemplateChoice(self.settings.template, check))
         return Reconciler(self.source, self.revisions, self.nginx, rules)
 
     def _admin(self) -> WSGIServer:
@@ -127,7 +124,7 @@ class App:
 
     @contextlib.contextmanager
     def _watched_files(self) -> Iterator[None]:
-        trees = [self.settings.manifests] if self.settings.manifests else []
+        trees = list(self.source.watched)
         folders = [] if self.settings.template in BUILT_IN else [Path(self.settings.template).parent]
         folders, trees = ([each for each in group if each.is_dir()] for group in (folders, trees))
         observer = watch_folders(folders, trees, self.signals.wake.set)

@@ -7,11 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from rayproxy import parts
+from rayproxy import kinds, parts, render
 from rayproxy.api import ApiError, ApiServer, CredentialsError
-from rayproxy.manifests import ManifestSource
+from rayproxy.kinds.base import Kind
 from rayproxy.nginx import NginxError
-from rayproxy.render import render_base
 from rayproxy.settings import Settings
 from rayproxy.source import NotSyncedError
 from rayproxy.templates import TemplateError, load_location
@@ -38,7 +37,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
 
 
 def _addresses(settings: Settings) -> str:
-    return " and ".join(address.split()[0] for address in parts.nginx_settings(settings).listen)
+    return " and ".join(address.split()[0] for address in parts.nginx_conf(settings).listen)
 
 
 def _state(settings: Settings) -> str | None:
@@ -56,7 +55,7 @@ def _nginx(settings: Settings) -> str | None:
     nginx = parts.make_nginx(settings, threading.Event())
     try:
         revisions = parts.make_revisions(settings)
-        candidate = revisions.write(render_base([], parts.nginx_settings(settings)), None)
+        candidate = revisions.write(render.empty(parts.nginx_conf(settings)), None)
         try:
             nginx.test(candidate.conf)
         finally:
@@ -69,12 +68,11 @@ def _nginx(settings: Settings) -> str | None:
 def _template(settings: Settings) -> None:
     template = load_location(settings.template)
     nginx = parts.make_nginx(settings, threading.Event())
-    parts.check_template(template, parts.make_revisions(settings), nginx, parts.nginx_settings(settings))
+    parts.check_template(template, parts.make_revisions(settings), nginx, parts.nginx_conf(settings))
 
 
 def _manifests(settings: Settings) -> Finding:
-    source = parts.make_source(settings, None, _Silent(), threading.Event())
-    assert isinstance(source, ManifestSource)
+    source = parts.manifests(settings)
     folder = f"manifests folder {settings.manifests}"
     try:
         snapshot = source.snapshot()
@@ -84,15 +82,15 @@ def _manifests(settings: Settings) -> Finding:
 
 
 def _permissions(server: ApiServer, settings: Settings) -> Iterator[Finding]:
-    needed = [("ray.io", "rayservices", verb) for verb in ("list", "watch")]
-    needed += [("", "services", verb) for verb in ("list", "watch")]
+    needed = [(each.group, each.plural, verb) for each in kinds.resources() for verb in ("list", "watch")]
     needed += [("", "events", "create")] if settings.events else []
     for namespace in settings.namespaces or ("",):
         where = f"in {namespace}" if namespace else "in all namespaces"
         for group, resource, verb in needed:
             attributes = {"group": group, "resource": resource, "verb": verb, "namespace": namespace}
             yield f"may {verb} {resource} {where}", _caught(partial(_may, server, attributes))
-    yield "the RayService CRD is installed", _caught(lambda: _crd(server))
+    for kind in kinds.KINDS.values():
+        yield f"the {kind.routed.kind} CRD is installed", _caught(partial(_crd, server, kind))
 
 
 def _may(server: ApiServer, attributes: dict[str, str]) -> None:
@@ -107,11 +105,11 @@ def _may(server: ApiServer, attributes: dict[str, str]) -> None:
         raise ApiError("no: bind the role of deploy/ to this account, or name the namespaces it may see")
 
 
-def _crd(server: ApiServer) -> None:
+def _crd(server: ApiServer, kind: Kind) -> None:
     try:
-        server.get("/apis/ray.io/v1")
+        server.get(f"/apis/{kind.api_version}")
     except ApiError as error:
-        raise ApiError(f"no ({error}): install KubeRay 1.0 or newer; rayproxy waits for it") from error
+        raise ApiError(f"no ({error}): install {kind.operator}; rayproxy waits for it") from error
 
 
 def _caught(check: Callable[[], None]) -> str | None:

@@ -3,50 +3,49 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rayproxy.api import ApiError, ApiServer
-from rayproxy.model import Key, RayService, Service, Snapshot
-from rayproxy.objects import SERVE_LABEL, read_rayservice, read_service
-from rayproxy.reflector import NOT_FOUND, Condition, Observer, Reflector, Resource, Timing
+from rayproxy.model import Key, Resource, Snapshot
+from rayproxy.reflector import NOT_FOUND, Condition, Listed, Observer, Reflector, Timing
 from rayproxy.source import NotSyncedError, UnconfirmedError
 
-
-def rayservices(selector: str, namespace: str | None) -> Resource[RayService]:
-    """Say where the RayServices of one namespace, or of all, are listed."""
-    path = "/apis/ray.io/v1" + (f"/namespaces/{namespace}" if namespace else "") + "/rayservices"
-    return Resource("rayservices", path, {"labelSelector": selector} if selector else {}, read_rayservice)
+_Items = Mapping[Key, Any]
 
 
-def services(namespace: str | None) -> Resource[Service]:
-    """Say where the serve Services of one namespace, or of all, are listed: those with the label key ray.io/serve."""
-    path = "/api/v1" + (f"/namespaces/{namespace}" if namespace else "") + "/services"
-    return Resource("services", path, {"labelSelector": SERVE_LABEL}, read_service)
+def listed(resource: Resource[Any], selector: str, namespace: str | None) -> Listed[Any]:
+    """Say where a resource of one namespace, or of all, is listed; `selector` is the operator's."""
+    chosen = selector if resource.selector is None else resource.selector
+    query = {"labelSelector": chosen} if chosen else {}
+    return Listed(resource.plural, resource.path(namespace), query, resource.read)
 
 
 class ClusterSource:
-    """Know the RayServices and serve Services of a cluster."""
+    """What is known of a cluster's resources."""
 
     timing = Timing()
+    watched: tuple[Path, ...] = ()
 
     def __init__(
         self,
         api: ApiServer,
+        resources: Iterable[Resource[Any]],
         selector: str,
         namespaces: Sequence[str],
-        observer: Observer,
-        wake: Callable[[], None],
+        told: tuple[Callable[[], None], Observer],
     ) -> None:
         scopes: Sequence[str | None] = tuple(dict.fromkeys(namespaces)) or (None,)
-        told = wake, observer, self.timing
-        self._rayservices = [Reflector(api, rayservices(selector, scope), *told) for scope in scopes]
-        self._services = [Reflector(api, services(scope), *told) for scope in scopes]
+        self._reflectors: dict[Resource[Any], list[Reflector[Any]]] = {
+            resource: [Reflector(api, listed(resource, selector, scope), *told, self.timing) for scope in scopes]
+            for resource in resources
+        }
 
     @property
-    def loops(self) -> list[tuple[str, Callable[[], None]]]:
+    def threads(self) -> list[tuple[str, Callable[[], None]]]:
         """Return a name and a blocking function for each thread that the source needs."""
-        return [(f"reflector-{r.resource.name}", r.run) for r in self._all()]
+        return [(f"reflector-{each.resource.name}", each.run) for each in self._all()]
 
     def stop(self) -> None:
         """Let the reflectors end at their next turn."""
@@ -60,29 +59,31 @@ class ClusterSource:
         """
         waiting = [
             f"{reflector.resource.path} ({reflector.condition})"
-            for reflector in self._all()
-            if reflector.items() is None and not (reflector in self._rayservices and _absent(reflector))
+            for resource, reflectors in self._reflectors.items()
+            for reflector in reflectors
+            if reflector.items() is None and not (resource.custom and _absent(reflector))
         ]
         if waiting:
             raise NotSyncedError(f"no whole list yet of {', '.join(waiting)}")
-        return _join(
-            [reflector.items() or {} for reflector in self._rayservices],
-            [reflector.items() or {} for reflector in self._services],
-            known=not any(map(_absent, self._rayservices)),
-            problems=tuple(itertools.chain.from_iterable(map(_problems, self._all()))),
+        return Snapshot(
+            {resource: _joined(each.items() for each in found) for resource, found in self._reflectors.items()},
+            frozenset(resource for resource, found in self._reflectors.items() if any(map(_absent, found))),
+            tuple(itertools.chain.from_iterable(map(_problems, self._all()))),
         )
 
     def confirm(self) -> Snapshot:
         """List everything again, past the watches, which take over what is found; raise UnconfirmedError."""
+        found: dict[Resource[Any], list[_Items | None]] = {}
         try:
-            rayservices = [_refreshed(reflector) for reflector in self._rayservices]
-            services = [reflector.refresh() for reflector in self._services]
+            for resource, reflectors in self._reflectors.items():
+                found[resource] = [_refreshed(each, custom=resource.custom) for each in reflectors]
         except ApiError as error:
             raise UnconfirmedError(str(error)) from error
-        return _join([items or {} for items in rayservices], services, known=None not in rayservices)
+        unknown = frozenset(resource for resource, items in found.items() if None in items)
+        return Snapshot({resource: _joined(items) for resource, items in found.items()}, unknown)
 
     def _all(self) -> list[Reflector[Any]]:
-        return [*self._rayservices, *self._services]
+        return list(itertools.chain.from_iterable(self._reflectors.values()))
 
 
 def _absent(reflector: Reflector[Any]) -> bool:
@@ -95,26 +96,15 @@ def _problems(reflector: Reflector[Any]) -> tuple[str, ...]:
     return (*reflector.problems, f"{reflector.resource.path}: {reflector.condition}; what is known goes on being used")
 
 
-def _refreshed(reflector: Reflector[RayService]) -> dict[Key, RayService] | None:
+def _refreshed(reflector: Reflector[Any], *, custom: bool) -> _Items | None:
     """Return what a list finds now, or None where the resource itself is missing."""
     try:
         return reflector.refresh()
     except ApiError as error:
-        if error.status == NOT_FOUND:
+        if custom and error.status == NOT_FOUND:
             return None
         raise
 
 
-def _join(
-    rayservice_items: Sequence[dict[Any, RayService]],
-    service_items: Sequence[dict[Any, Service]],
-    *,
-    known: bool,
-    problems: tuple[str, ...] = (),
-) -> Snapshot:
-    return Snapshot(
-        tuple(itertools.chain.from_iterable(items.values() for items in rayservice_items)),
-        tuple(itertools.chain.from_iterable(items.values() for items in service_items)),
-        rayservices_known=known,
-        problems=problems,
-    )
+def _joined(found: Iterable[_Items | None]) -> tuple[Any, ...]:
+    return tuple(itertools.chain.from_iterable((items or {}).values() for items in found))

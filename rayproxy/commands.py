@@ -15,8 +15,8 @@ from pydantic_settings import SettingsConfigDict
 
 from rayproxy import app, parts, status
 from rayproxy.check import run_checks
+from rayproxy.kinds import decide
 from rayproxy.model import Route, Snapshot
-from rayproxy.rayservice import decide
 from rayproxy.render import File, render
 from rayproxy.serve.command import Serve, Unserve
 from rayproxy.settings import Settings
@@ -76,8 +76,8 @@ class Render(Settings):
         decisions = decide(snapshot, parts.make_policy(self))
         for decision in decisions:
             if not isinstance(decision, Route):
-                print(f"{type(decision).__name__.lower()}: {decision.key}: {decision.message}", file=sys.stderr)
-        return render(decisions, template, parts.nginx_settings(self))
+                print(f"{type(decision).__name__.lower()}: {decision.ref}: {decision.message}", file=sys.stderr)
+        return render(decisions, template, parts.nginx_conf(self))
 
     def _print_diff(self, files: Mapping[str, File]) -> int:
         revisions = parts.make_revisions(self)

@@ -13,7 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rayproxy.api import ApiError, ApiServer
-from rayproxy.rayservice import DNS_1123_LABEL
+from rayproxy.kinds import KINDS
+from rayproxy.kinds.base import path
+from rayproxy.model import Ref
+from rayproxy.names import DNS_1123_LABEL
 from rayproxy.status import ACCEPTED, PENDING, REFUSED, SUSPENDED, Status
 
 CONFLICT = 409
@@ -23,10 +26,9 @@ MESSAGE = 1024  # characters; the API server refuses more
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Hold what an Event says about one RayService."""
+    """What an Event says about one object."""
 
-    namespace: str
-    name: str
+    ref: Ref
     uid: str
     type: str  # Normal or Warning
     reason: str
@@ -34,15 +36,16 @@ class Event:
 
     def body(self, now: str) -> dict[str, object]:
         """Return the object to POST; `now` is RFC 3339."""
-        stem = self.name[:180].rstrip("-.")
+        kind = KINDS[self.ref.kind]
+        stem = self.ref.name[:180].rstrip("-.")
         digest = hashlib.sha256(f"{self.uid}\0{self.type}\0{self.reason}\0{self.message}".encode()).hexdigest()
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{stem}.rayproxy-{digest[:16]}", "namespace": self.namespace},
+            "metadata": {"name": f"{stem}.rayproxy-{digest[:16]}", "namespace": self.ref.namespace},
             "involvedObject": {
-                "apiVersion": "ray.io/v1", "kind": "RayService",
-                "namespace": self.namespace, "name": self.name, "uid": self.uid,
+                "apiVersion": kind.api_version, "kind": kind.routed.kind,
+                "namespace": self.ref.namespace, "name": self.ref.name, "uid": self.uid,
             },
             "type": self.type,
             "reason": self.reason,
@@ -61,7 +64,7 @@ def about(status: Status, *, too_long: bool = False) -> Event | None:
         kind, reason, message = (
             "Normal",
             "RouteAccepted",
-            f"/apis/rayservice/{status.name}/ goes to {status.backend}",
+            f"{path(status.ref)}/ goes to {status.backend}",
         )
     elif status.state == PENDING and too_long:
         # without the time since when: replicas differ by a second, and would write it twice
@@ -78,7 +81,7 @@ def about(status: Status, *, too_long: bool = False) -> Event | None:
         )
     else:
         kind, reason, message = "Warning", "RouteRejected", f"{status.reason}: {status.message}"
-    return Event(status.namespace, status.name, status.uid, kind, reason, message)
+    return Event(status.ref, status.uid, kind, reason, message)
 
 
 class Recorder:
@@ -91,7 +94,7 @@ class Recorder:
 
     def record(self, event: Event) -> None:
         """Queue an Event; when thousands wait already, it is dropped and counted."""
-        if not DNS_1123_LABEL.fullmatch(event.namespace):  # it becomes a part of a URL
+        if not DNS_1123_LABEL.fullmatch(event.ref.namespace):  # it becomes a part of a URL
             return
         try:
             self._events.put_nowait(event)
@@ -104,7 +107,7 @@ class Recorder:
             event = self._events.get()
             now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             try:
-                self._api.send("POST", f"/api/v1/namespaces/{event.namespace}/events", event.body(now))
+                self._api.send("POST", f"/api/v1/namespaces/{event.ref.namespace}/events", event.body(now))
             except ApiError as error:
                 if error.status != CONFLICT:
                     self._failed(str(error))

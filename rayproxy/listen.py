@@ -8,8 +8,7 @@ import re
 import socket
 from dataclasses import dataclass
 
-from rayproxy.ports import MAX_PORT
-
+MAX_PORT = 65535
 _LISTEN = re.compile(r"(?:(?P<host>[0-9.]+|\[(?P<six>[0-9a-fA-F:.]+)\]):)?(?P<port>[0-9]{1,5})")
 
 

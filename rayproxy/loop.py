@@ -156,7 +156,7 @@ class Loop:
         workers = self._nginx.workers(master) if master else {}
         draining = sum(workers.values())
         self._report.nginx(len(workers) - draining, draining)
-        self._crowded = draining > 2 * self._reconciler.rules.nginx.workers
+        self._crowded = draining > 2 * self._reconciler.rules.nginx.settings.workers
         changed, self._master = master != self._master, master
         return master is not None and (changed or self._must_heal(workerless=draining == len(workers)))
 

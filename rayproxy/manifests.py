@@ -1,4 +1,4 @@
-"""The embedded source: a folder of YAML and JSON files that hold RayServices and Services, watched with watchdog.
+"""The embedded source: a folder of YAML and JSON files that hold Kubernetes objects, watched with watchdog.
 
 The folder is read whole each time, its sub-folders too; what begins with a dot is left out (a mounted ConfigMap has
 its files twice). A file that cannot be read keeps what it last held; as long as it never could be read, routes are
@@ -8,38 +8,43 @@ added and none is taken away.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from rayproxy.documents import objects
-from rayproxy.model import Key, RayService, Service, Snapshot
-from rayproxy.objects import UnreadableError, group_of, labels_of, read_rayservice, read_service
+from rayproxy.model import Key, Resource, Snapshot
+from rayproxy.objects import UnreadableError, group_of, labels_of, read_key
 from rayproxy.selector import Matcher, parse_selector
 from rayproxy.source import NotSyncedError, UnconfirmedError
 
 SUFFIXES = (".yaml", ".yml", ".json")
-GROUPS = {"RayService": "ray.io", "Service": ""}
 MAX_FILE = 16 * 1024 * 1024
 SECOND_LOOK = 0.5  # s: an editor or a ConfigMap swap is over by then
 
-_T = TypeVar("_T", RayService, Service)
+_Read = Mapping[Resource[Any], tuple[tuple[Key, Any], ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    rayservices: tuple[RayService, ...]
-    others: int  # RayServices that the selector or the namespaces leave out
-    services: tuple[Service, ...]
+    objects: _Read
+    others: Counter[Resource[Any]]  # what the selector or the namespaces leave out
     problems: tuple[str, ...]
 
 
 class ManifestSource:
-    """Know the RayServices and Services that stand in a folder."""
+    """What stands in a folder."""
 
-    def __init__(self, folder: Path, selector: str, namespaces: Collection[str] = ()) -> None:
+    threads: list[tuple[str, Callable[[], None]]] = []  # noqa: RUF012 - it has none
+
+    def __init__(
+        self, folder: Path, resources: Iterable[Resource[Any]], selector: str, namespaces: Collection[str] = ()
+    ) -> None:
         self.folder = folder
+        self.watched = (folder,)
+        self._resources = tuple(resources)
         self._matches = parse_selector(selector)
         self._namespaces = namespaces
         self._held: dict[str, _Found] = {}
@@ -59,7 +64,10 @@ class ManifestSource:
                 else:
                     unknown = True
         self._held = held
-        return _join(held, tuple(problems), known=not unknown)
+        return self._join(tuple(problems), known=not unknown)
+
+    def stop(self) -> None:
+        """Do nothing: there is no thread to end."""
 
     def confirm(self) -> Snapshot:
         """Read the folder again after a moment; raise UnconfirmedError where it is still changing."""
@@ -71,14 +79,24 @@ class ManifestSource:
 
     def summary(self) -> str:
         """Say how much was found at the last look."""
+        counts = {resource.kind: self._count(resource) for resource in self._resources}
+        return f"{' and '.join(counts.values())} in {len(self._held)} files"
+
+    def _count(self, resource: Resource[Any]) -> str:
         found = self._held.values()
-        rayservices, others, services = (
-            sum(len(each.rayservices) for each in found),
-            sum(each.others for each in found),
-            sum(len(each.services) for each in found),
-        )
+        others = sum(each.others[resource] for each in found)
         left_out = f" (and {others} that the selector or the namespaces leave out)" if others else ""
-        return f"{rayservices} RayServices{left_out} and {services} Services in {len(found)} files"
+        return f"{sum(len(each.objects.get(resource, ())) for each in found)} {resource.kind}s{left_out}"
+
+    def _join(self, problems: tuple[str, ...], *, known: bool) -> Snapshot:
+        objects: dict[Resource[Any], tuple[Any, ...]] = {}
+        doubles: tuple[str, ...] = ()
+        for resource in self._resources:
+            objects[resource], twice = _unique(resource, self._held)
+            doubles += twice
+        skipped = tuple(problem for found in self._held.values() for problem in found.problems)
+        unknown = frozenset() if known else frozenset(self._resources)
+        return Snapshot(objects, unknown, problems + skipped + tuple(dict.fromkeys(doubles)))
 
     def _files(self) -> tuple[list[str], list[str]]:
         """Return the names of the files, sorted, and what is wrong with sub-folders; raise NotSyncedError."""
@@ -107,21 +125,23 @@ class ManifestSource:
         path = self.folder / name
         if path.stat().st_size > MAX_FILE:
             raise ValueError(f"larger than {MAX_FILE} bytes")
-        reading = _Reading(self._matches, self._namespaces)
+        reading = _Reading(self._resources, self._matches, self._namespaces)
         for obj in objects(path.read_text(encoding="utf-8-sig"), is_json=path.suffix == ".json"):
             reading.take(obj)
         problems = tuple(f"{name}: {problem}" for problem in reading.problems)
-        return _Found(tuple(reading.rayservices), reading.others, tuple(reading.services), problems)
+        return _Found({resource: tuple(found) for resource, found in reading.found.items()}, reading.others, problems)
 
 
 class _Reading:
     """Gather what matters of the objects of one file."""
 
-    def __init__(self, matches: Matcher, namespaces: Collection[str]) -> None:
-        self.rayservices: list[RayService] = []
-        self.others = 0
-        self.services: list[Service] = []
+    def __init__(self, resources: Iterable[Resource[Any]], matches: Matcher, namespaces: Collection[str]) -> None:
+        self.found: dict[Resource[Any], list[tuple[Key, Any]]] = defaultdict(list)
+        self.others: Counter[Resource[Any]] = Counter()
         self.problems: list[str] = []
+        self._resources: dict[str, list[Resource[Any]]] = defaultdict(list)
+        for resource in resources:
+            self._resources[resource.kind].append(resource)
         self._matches = matches
         self._namespaces = namespaces
 
@@ -129,44 +149,39 @@ class _Reading:
         kind = obj.get("kind") if obj is not None else None
         if obj is None:
             self.problems.append("something that is no object was skipped")
-        elif isinstance(kind, str) and kind in GROUPS:
+        elif isinstance(kind, str) and kind in self._resources:
             try:
                 self._read(kind, obj)
             except UnreadableError as error:
                 self.problems.append(f"a {kind} was skipped: {error}")
 
     def _read(self, kind: str, obj: dict[object, object]) -> None:
-        if group_of(obj) != GROUPS[kind]:  # a Service of Knative is another thing
-            return
-        if kind == "Service":
-            self.services.append(read_service(obj))
-            return
-        rayservice = read_rayservice(obj)
-        if self._matches(labels_of(obj)) and (not self._namespaces or rayservice.key.namespace in self._namespaces):
-            self.rayservices.append(rayservice)
-        else:
-            self.others += 1
+        group = group_of(obj)
+        for resource in self._resources[kind]:
+            if resource.group != group:  # a Service of Knative is another thing
+                continue
+            key, read = read_key(obj), resource.read(obj)
+            if resource.selector is None and not self._is_wanted(key, obj):
+                self.others[resource] += 1
+            else:
+                self.found[resource].append((key, read))
+
+    def _is_wanted(self, key: Key, obj: object) -> bool:
+        return self._matches(labels_of(obj)) and (not self._namespaces or key.namespace in self._namespaces)
 
 
 def _visible(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
-def _join(held: dict[str, _Found], problems: tuple[str, ...], *, known: bool) -> Snapshot:
-    rayservices, double_rayservices = _unique((name, found.rayservices) for name, found in held.items())
-    services, double_services = _unique((name, found.services) for name, found in held.items())
-    skipped = tuple(problem for found in held.values() for problem in found.problems)
-    return Snapshot(rayservices, services, known, known, problems + skipped + double_rayservices + double_services)
-
-
-def _unique(files: Iterable[tuple[str, tuple[_T, ...]]]) -> tuple[tuple[_T, ...], tuple[str, ...]]:
-    """Return the objects, the first of each key, and what is wrong with the others."""
-    objects: dict[Key, _T] = {}
+def _unique(resource: Resource[Any], held: Mapping[str, _Found]) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """Return the objects of a resource, the first of each key, and what is wrong with the others."""
+    objects: dict[Key, Any] = {}
     doubles = [
-        f"{name}: the {type(obj).__name__} {obj.key} is there twice; the first is used"
-        for name, found in files
-        for obj in found
-        if objects.setdefault(obj.key, obj) is not obj
+        f"{name}: the {resource.kind} {key} is there twice; the first is used"
+        for name, found in held.items()
+        for key, obj in found.objects.get(resource, ())
+        if objects.setdefault(key, obj) is not obj
     ]
     return tuple(objects.values()), tuple(doubles)
 

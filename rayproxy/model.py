@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """Name an object by namespace and name."""
+    """The namespace and name of an object."""
 
     namespace: str
     name: str
@@ -16,9 +20,47 @@ class Key:
         return f"{self.namespace}/{self.name}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Ref:
+    """A routed object: its kind, as paths have it (`rayservice`), its namespace and its name."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def key(self) -> Key:
+        """Return namespace and name."""
+        return Key(self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource(Generic[T]):
+    """What is listed and watched of a cluster, hence also which permissions that takes, and how an object is read.
+
+    `selector` None is the operator's own; `custom` says that it comes with a CRD, which may not be there.
+    """
+
+    group: str  # "" is the core's
+    version: str
+    plural: str
+    kind: str
+    read: Callable[[object], T]
+    selector: str | None = None
+    custom: bool = True
+
+    def path(self, namespace: str | None) -> str:
+        """Return where it is listed, in one namespace or in all of them."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        return root + (f"/namespaces/{namespace}" if namespace else "") + f"/{self.plural}"
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Point at an object's controller, as its ownerReferences do."""
+    """An object's controller, as its ownerReferences have it."""
 
     kind: str
     name: str
@@ -28,7 +70,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """Hold one port of a Service as it was found, unchecked."""
+    """One port of a Service as it was found, unchecked."""
 
     name: str
     port: object
@@ -36,26 +78,9 @@ class Port:
     app_protocol: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RayService:
-    """Hold the few fields of a RayService that decide its route."""
-
-    key: Key
-    uid: str
-    created: str  # RFC 3339, or "" where the source has none
-    terminating: bool
-    serve_service: str  # spec.serveService.metadata.name, or ""
-    active_cluster: str  # status.activeServiceStatus.rayClusterName, or ""
-    upgrade: str = ""  # spec.upgradeStrategy.type as it was found, cut to 80 characters
-    suspended: bool = False  # spec.suspend is true
-    halted: bool = False  # KubeRay says that it suspends it, or has
-    taken_up: bool = False  # KubeRay has named a cluster of it in its status: whatever it refuses has none
-    refusal: tuple[str, str] | None = None  # reason and words, where KubeRay's condition says that it goes no further
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Service:
-    """Hold the few fields of a Service that decide whether it can be a backend."""
+    """The few fields of a Service that decide whether it can be a backend."""
 
     key: Key
     created: str
@@ -67,24 +92,25 @@ class Service:
     ports: tuple[Port, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
-    """Hold everything that a source knows at one moment.
+    """Everything that a source knows at one moment: what was read of the objects of each resource.
 
-    Where something could not be read, `rayservices_known` or `services_known` is false: what is missing may well be
-    there. `problems` says what.
+    What is in `unknown` could not be read whole: what is missing there may well exist. `problems` says why.
     """
 
-    rayservices: tuple[RayService, ...] = ()
-    services: tuple[Service, ...] = ()
-    rayservices_known: bool = True
-    services_known: bool = True
+    objects: Mapping[Resource[Any], tuple[Any, ...]] = field(default_factory=dict)
+    unknown: frozenset[Resource[Any]] = frozenset()
     problems: tuple[str, ...] = ()
+
+    def of(self, resource: Resource[T]) -> tuple[T, ...]:
+        """Return the objects of one resource."""
+        return cast("tuple[T, ...]", self.objects.get(resource, ()))
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
-    """Hold a checked address (IPv6 in brackets) and port: safe to be written into a configuration."""
+class Target:
+    """A checked address (IPv6 in brackets) and port: safe to be written into a configuration."""
 
     host: str
     port: int
@@ -95,36 +121,38 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Say that a RayService is accepted, and where its requests go."""
+    """An object that is accepted: under which path, without a slash at its end, and where its requests go."""
 
-    key: Key
+    ref: Ref
     uid: str
-    backend: Backend
+    path: str
+    targets: tuple[Target, ...]
+    created: str = ""  # RFC 3339, or "" where the source has none
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Say that a RayService is fine and that its serve Service is still to come."""
+    """An object that is fine and whose Service is still to come."""
 
-    key: Key
+    ref: Ref
     uid: str
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
-    """Say that somebody suspended a RayService, and that it has no Service until it is resumed."""
+    """An object that somebody suspended, and that has no Service until it is resumed."""
 
-    key: Key
+    ref: Ref
     uid: str
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Say that KubeRay does not go on with a RayService, so that no Service will come."""
+    """An object that its own controller does not go on with, so that no Service will come."""
 
-    key: Key
+    ref: Ref
     uid: str
     reason: str
     message: str
@@ -132,9 +160,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Say that a RayService is not routed: `reason` in CamelCase for machines, `message` for people."""
+    """An object that is not routed: `reason` in CamelCase for machines, `message` for people."""
 
-    key: Key
+    ref: Ref
     uid: str
     reason: str
     message: str

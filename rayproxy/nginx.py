@@ -32,7 +32,7 @@ MASTER_TITLE = b"nginx: master process "
 WORKER_TITLE = b"nginx: worker process"
 DRAINING_TITLE = WORKER_TITLE + b" is shutting down"
 
-_BLAMED_FILE = re.compile(r"in (?:\S*/)?(ray-[a-z0-9-]+\.conf):[0-9]+")
+_BLAMED_FILE = re.compile(r"in (?:\S*/)?([a-z0-9][-a-z0-9]*\.conf):[0-9]+")
 _PREFIX = re.compile(r".*?\[emerg\] (?:[0-9]+#[0-9]+: )?")
 
 
@@ -41,7 +41,7 @@ class NginxError(Exception):
 
 
 class ConfigRefusedError(NginxError):
-    """Say what `nginx -t` said; `file` is the route's file that it blames, if it blames one."""
+    """Say what `nginx -t` said; `file` is the file that it blames, if it blames one."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

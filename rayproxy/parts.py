@@ -8,16 +8,18 @@ import threading
 from functools import partial
 from pathlib import Path
 
+from rayproxy import kinds, render
 from rayproxy.api import ApiServer
 from rayproxy.cluster import ClusterSource
+from rayproxy.kinds.backend import Policy
 from rayproxy.listen import kernel_has_ipv6, parse_listen
 from rayproxy.manifests import ManifestSource
 from rayproxy.nginx import ConfigRefusedError, ManagedNginx, Nginx
-from rayproxy.rayservice import Policy
 from rayproxy.reflector import Observer
-from rayproxy.render import SAMPLE, NginxSettings, render, render_base, revision_conf
+from rayproxy.render import SAMPLE, revision_conf
 from rayproxy.revisions import Revision, Revisions
 from rayproxy.settings import IN_CLUSTER, Settings
+from rayproxy.source import Source
 from rayproxy.templates import BUILT_IN, LocationTemplate, TemplateError
 
 
@@ -30,14 +32,18 @@ def make_api(settings: Settings) -> ApiServer:
     return login.connect_by_kubeconfig(settings.kubeconfig, settings.context)
 
 
-def make_source(
-    settings: Settings, server: ApiServer | None, observer: Observer, wake: threading.Event
-) -> ClusterSource | ManifestSource:
+def make_source(settings: Settings, server: ApiServer | None, observer: Observer, wake: threading.Event) -> Source:
     """Make the source that the settings name."""
-    if server is not None:
-        return ClusterSource(server, settings.label_selector, settings.namespaces, observer, wake.set)
+    if server is None:
+        return manifests(settings)
+    told = wake.set, observer
+    return ClusterSource(server, kinds.resources(), settings.label_selector, settings.namespaces, told)
+
+
+def manifests(settings: Settings) -> ManifestSource:
+    """Make the source that reads a folder."""
     assert settings.manifests is not None
-    return ManifestSource(settings.manifests, settings.label_selector, settings.namespaces)
+    return ManifestSource(settings.manifests, kinds.resources(), settings.label_selector, settings.namespaces)
 
 
 def make_nginx(settings: Settings, stop: threading.Event) -> Nginx:
@@ -58,22 +64,11 @@ def make_policy(settings: Settings) -> Policy:
     return Policy(settings.networks, unowned)
 
 
-def nginx_settings(settings: Settings) -> NginxSettings:
-    """Pick what nginx.conf is rendered from."""
+def nginx_conf(settings: Settings) -> render.NginxConf:
+    """Gather what nginx.conf is rendered from."""
     run_dir = settings.state / "run"
-    return NginxSettings(
-        listen=parse_listen(settings.listen).for_nginx(ipv6=kernel_has_ipv6()),
-        run_dir=str(run_dir),
-        user=_worker_user(run_dir),
-        workers=settings.workers,
-        worker_connections=settings.worker_connections,
-        worker_shutdown_timeout=settings.worker_shutdown_timeout,
-        read_timeout=settings.read_timeout,
-        max_body=settings.max_body,
-        access_log=settings.access_log,
-        stream_bodies=settings.stream_bodies,
-        trusted_pages=settings.trusted_pages,
-    )
+    listen = parse_listen(settings.listen).for_nginx(ipv6=kernel_has_ipv6())
+    return render.NginxConf(settings.for_nginx, listen, str(run_dir), _worker_user(run_dir))
 
 
 def _worker_user(run_dir: Path) -> str:
@@ -92,14 +87,15 @@ def first_revision(revisions: Revisions, settings: Settings) -> Revision:
     """Return the last good revision, made current; on a new disk one without routes, so that nginx can start."""
     if recovered := revisions.recover():
         return recovered
-    empty = revisions.write(render_base([], nginx_settings(settings)), None)
+    empty = revisions.write(render.empty(nginx_conf(settings)), None)
     revisions.activate(empty)
     return empty
 
 
-def check_template(template: LocationTemplate, revisions: Revisions, nginx: Nginx, settings: NginxSettings) -> None:
+def check_template(template: LocationTemplate, revisions: Revisions, nginx: Nginx, conf: render.NginxConf) -> None:
     """Try a location template on a route made up for it; raise TemplateError with nginx's words."""
-    named = settings.stream_bodies and "*" not in settings.stream_bodies
+    streamed = conf.settings.stream_bodies
+    named = streamed and "*" not in streamed
     if named and not template.can_stream_bodies:
         raise TemplateError(
             f"the location template {template.name} makes no difference for the models of RAYPROXY_STREAM_BODIES: "
@@ -108,7 +104,7 @@ def check_template(template: LocationTemplate, revisions: Revisions, nginx: Ngin
         )
     if template.name in BUILT_IN:
         return
-    candidate = revisions.write(render([SAMPLE], template, settings), None)
+    candidate = revisions.write(render.render([SAMPLE], template, conf), None)
     try:
         nginx.test(candidate.conf)
     except ConfigRefusedError as error:

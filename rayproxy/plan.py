@@ -1,8 +1,8 @@
-"""Compare what is live with what is desired. Pure, and ignorant of what the files hold."""
+"""Compare the files that are live with those that are desired. Pure, and ignorant of what they hold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 # current has it | desired has it | digests | the plan says
@@ -43,8 +43,7 @@ BRAKE_SHARE = 0.5
 BRAKE_COUNT = 3
 
 
-def vanishes_at_once(current: Mapping[str, str], changes: Changes) -> bool:
-    """Tell whether so many routes go at once that a second list must confirm it."""
-    routes = sum(name.startswith("ray-") for name in current)
-    gone = sum(name.startswith("ray-") for name in changes.delete)
-    return gone > BRAKE_COUNT and gone > routes * BRAKE_SHARE
+def vanishes_at_once(routes: Collection[str], changes: Changes) -> bool:
+    """Tell whether so many of the live routes go at once that a second list must confirm it; `routes` are files."""
+    gone = len(set(changes.delete).intersection(routes))
+    return gone > BRAKE_COUNT and gone > len(routes) * BRAKE_SHARE

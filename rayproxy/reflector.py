@@ -43,8 +43,8 @@ class Condition(StrEnum):
 
 
 @dataclass(frozen=True)
-class Resource(Generic[T]):
-    """Say what to list, and how to read an object of it."""
+class Listed(Generic[T]):
+    """What to list, and how to read an object of it."""
 
     name: str
     path: str
@@ -97,7 +97,7 @@ class Reflector(Generic[T]):
     def __init__(
         self,
         api: ApiServer,
-        resource: Resource[T],
+        resource: Listed[T],
         wake: Callable[[], None],
         observer: Observer,
         timing: Timing,

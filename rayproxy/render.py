@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
-from rayproxy.model import Backend, Decision, Key, Pending, Refused, Rejection, Route, Suspended
-from rayproxy.rayservice import DNS_1123_SUBDOMAIN
+from rayproxy import routes
+from rayproxy.kinds import KINDS, route_file
+from rayproxy.model import Decision, Pending, Ref, Refused, Rejection, Route, Suspended, Target
+from rayproxy.names import DNS_1123_SUBDOMAIN, MAX_NAME
+from rayproxy.settings import NginxSettings
 from rayproxy.templates import LocationTemplate, own
 
 UNROUTED: Mapping[type, str] = {
     Pending: "pending", Suspended: "suspended", Refused: "refused", Rejection: "rejected",
 }  # fmt: skip
-MAX_NAME = 253  # characters: what Kubernetes takes; others are in manifests only, and no path names them
 FIXED = ("nginx.conf", "fields.conf", "request-fields.conf", "answer-fields.conf")  # change with the settings only
 BASE = (*FIXED, "unrouted.conf", "trusted.conf")  # without which nginx cannot load
-SAMPLE = Route(Key("default", "template-check"), "", Backend("192.0.2.1", 8000))
+SAMPLE = Route(
+    Ref("rayservice", "default", "template-check"), "", "/apis/rayservice/template-check", (Target("192.0.2.1", 8000),)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,84 +32,103 @@ class File:
 
 
 @dataclass(frozen=True)
-class NginxSettings:
-    """Hold what nginx.conf is rendered from; durations in seconds."""
+class NginxConf:
+    """What nginx.conf is rendered from: the operator's settings, and what this machine adds to them."""
 
+    settings: NginxSettings
     listen: tuple[str, ...]
     run_dir: str
-    user: str  # "" leaves it to nginx
-    workers: int
-    worker_connections: int
-    worker_shutdown_timeout: int
-    read_timeout: int
-    max_body: str
-    access_log: bool
-    stream_bodies: tuple[str, ...]  # *, NAME, NAMESPACE/NAME and NAMESPACE/*
-    trusted_pages: tuple[str, ...]  # *, NAME, NAMESPACE/NAME and NAMESPACE/*
+    user: str = ""  # "" leaves it to nginx
+
+    @property
+    def values(self) -> dict[str, object]:
+        """Return what the templates know by name."""
+        files = [f"{kind.file_prefix}-*.conf" for kind in KINDS.values()]
+        here = {"listen": self.listen, "run_dir": self.run_dir, "user": self.user, "route_files": files}
+        return dict(self.settings) | here
 
 
-def route_file(name: str) -> str:
-    """Return the file name of a route."""
-    return f"ray-{name}.conf"
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A route, its file, and what stands of it in routes.json."""
+
+    route: Route
+    file: File
+    entry: str
 
 
-def render(decisions: Iterable[Decision], template: LocationTemplate, settings: NginxSettings) -> dict[str, File]:
+class RouteFiles:
+    """Render routes; those that were there in the last round as they are now are not rendered again."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[Route, LocationTemplate, bool], Routed] = {}
+
+    def __call__(self, wanted: Iterable[Route], template: LocationTemplate, conf: NginxConf) -> dict[str, Routed]:
+        """Return {file name: Routed}."""
+        keys = [(route, template, named(conf.settings.stream_bodies, route.ref)) for route in wanted]
+        last = self._last
+        self._last = {key: last.get(key) or routed(*key) for key in keys}
+        return {route_file(key[0].ref): found for key, found in self._last.items()}
+
+
+def render(decisions: Iterable[Decision], template: LocationTemplate, conf: NginxConf) -> dict[str, File]:
     """Return {file name: File} for a whole revision but for revision.conf, which names the revision itself."""
     decisions = list(decisions)
-    routes = [decision for decision in decisions if isinstance(decision, Route)]
-    files = render_base(decisions, settings)
-    files |= {
-        route_file(route.key.name): render_route(route, template, streams(settings.stream_bodies, route))
-        for route in routes
-    }
-    return files
+    wanted = [decision for decision in decisions if isinstance(decision, Route)]
+    return render_base(decisions, conf) | route_files(RouteFiles()(wanted, template, conf))
 
 
-def render_base(decisions: Iterable[Decision], settings: NginxSettings) -> dict[str, File]:
-    """Return the files that are there even with no route at all."""
+def empty(conf: NginxConf) -> dict[str, File]:
+    """Return the files of a revision without routes."""
+    return render_base([], conf) | route_files({})
+
+
+def route_files(found: Mapping[str, Routed]) -> dict[str, File]:
+    """Return the files of these routes, and routes.json."""
+    entries = {name: each.entry for name, each in found.items()}
+    return {name: each.file for name, each in found.items()} | {routes.ROUTES: file(routes.text(entries))}
+
+
+def render_base(decisions: Iterable[Decision], conf: NginxConf) -> dict[str, File]:
+    """Return the files without which nginx cannot load, with or without routes."""
     decisions = list(decisions)
     states = sorted(unrouted(decisions).items())
-    trusted = [trusted_route(decision) for decision in decisions if trusts(settings.trusted_pages, decision)]
+    trusted = [trusted_route(decision) for decision in decisions if trusts(conf.settings.trusted_pages, decision)]
     map_size = 2048 if max(len(states), len(trusted)) <= 512 else 65536  # noqa: PLR2004 - large only where it is needed
-    values = vars(settings) | {"map_size": map_size, "unrouted": states, "trusted": trusted}
+    values = conf.values | {"map_size": map_size, "unrouted": states, "trusted": trusted}
     return {name: file(own(f"{name}.j2")(values)) for name in BASE}
 
 
 def trusts(pages: Collection[str], decision: Decision) -> bool:
-    """Tell whether a RayService is routed and its pages are among those that may run as the front end's."""
-    return isinstance(decision, Route) and ("*" in pages or names(pages, decision.key))
+    """Tell whether an object is routed and its pages are among those that may run as the front end's."""
+    return isinstance(decision, Route) and ("*" in pages or named(pages, decision.ref))
 
 
 def trusted_route(route: Decision) -> str:
     """Return what nginx knows a route by: its name, and the backend that really answers."""
     assert isinstance(route, Route)
-    return f"{route.key.name}@{route.backend}"
+    return f"{route.ref.name}@{route.targets[0]}"
 
 
-def streams(bodies: tuple[str, ...], route: Route) -> bool:
-    """Tell whether a route's request bodies are to be streamed for its own sake; * is the server's business."""
-    return names(bodies, route.key)
+def named(texts: Iterable[str], ref: Ref) -> bool:
+    """Tell whether an object is among those of a setting: NAME, NAMESPACE/NAME or NAMESPACE/*."""
+    return not {ref.name, f"{ref.namespace}/*", str(ref)}.isdisjoint(texts)
 
 
-def names(texts: Iterable[str], key: Key) -> bool:
-    """Tell whether a RayService is among those of a setting: NAME, NAMESPACE/NAME or NAMESPACE/*."""
-    return not {key.name, f"{key.namespace}/*", str(key)}.isdisjoint(texts)
-
-
-@lru_cache(maxsize=65536)
-def render_route(route: Route, template: LocationTemplate, stream_body: bool = False) -> File:  # noqa: FBT001, FBT002
-    """Return the file of one route. Every value in it was checked by type before it came here."""
+def routed(route: Route, template: LocationTemplate, stream_body: bool = False) -> Routed:  # noqa: FBT001, FBT002
+    """Render one route. Every value in it was checked by type before it came here."""
+    (target,) = route.targets
     values: dict[str, object] = {
-        "Name": route.key.name,
-        "Namespace": route.key.namespace,
-        "ClusterIP": route.backend.host,
-        "Port": route.backend.port,
+        "Name": route.ref.name,
+        "Namespace": route.ref.namespace,
+        "ClusterIP": target.host,
+        "Port": target.port,
         "StreamBody": stream_body,
     }
     text = template.render(values)
     if template.adds_redirect:
         text += "\n" + own("ray-redirect.conf.j2")(values)
-    return file(text)
+    return Routed(route, file(text), routes.entry(route))
 
 
 def unrouted(decisions: Iterable[Decision]) -> dict[str, str]:
@@ -115,7 +137,7 @@ def unrouted(decisions: Iterable[Decision]) -> dict[str, str]:
     Of two RayServices of one name one is rejected for it, so whatever the other is wins.
     """
     decisions = sorted(decisions, key=lambda decision: not isinstance(decision, Rejection))
-    found = {decision.key.name: type(decision) for decision in decisions}
+    found = {decision.ref.name: type(decision) for decision in decisions}
     return {
         name: UNROUTED[kind]
         for name, kind in found.items()

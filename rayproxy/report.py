@@ -13,7 +13,7 @@ import structlog
 from rayproxy import status
 from rayproxy.events import Event, about
 from rayproxy.metrics import Metrics
-from rayproxy.model import Key
+from rayproxy.model import Ref
 from rayproxy.nginx import NginxError, UnprovenError
 from rayproxy.reconciler import Outcome
 from rayproxy.source import NotSyncedError, UnconfirmedError
@@ -41,7 +41,7 @@ class Reporter:
         self._pending_warning = pending_warning
         self._statuses = status.read(status_file)
         self._written = False
-        self._warned: set[tuple[Key, str]] = set()
+        self._warned: set[tuple[Ref, str]] = set()
         self._problems: tuple[str, ...] = ()
         self._failure = ""
         self._log = structlog.get_logger()
@@ -112,11 +112,11 @@ class Reporter:
         if found == self._statuses and self._written and self._file.exists():
             return
         self._written = False
-        for key, entry in found.items():
-            if entry != self._statuses.get(key):
+        for ref, entry in found.items():
+            if entry != self._statuses.get(ref):
                 self._announce(entry)
-        for key in self._statuses.keys() - found.keys():
-            self._log.info("route gone", rayservice=str(key))
+        for ref in self._statuses.keys() - found.keys():
+            self._log.info("route gone", **_name(ref))
         self._statuses = found
         status.write(self._file, found)
         self._written = True
@@ -130,20 +130,20 @@ class Reporter:
             if entry.state == ACCEPTED
             else {"reason": entry.reason, "message": entry.message}
         )
-        write(f"route {entry.state}", rayservice=str(entry.key), **detail)
+        write(f"route {entry.state}", **_name(entry.ref), **detail)
 
     def _look_at_pending(self) -> None:
         longest = 0.0
-        for key, entry in self._statuses.items():
+        for ref, entry in self._statuses.items():
             if entry.state != PENDING:
                 continue
             age = _age(entry.since)
             longest = max(longest, age)
-            if age > self._pending_warning and (key, entry.since) not in self._warned:
-                self._warned.add((key, entry.since))
+            if age > self._pending_warning and (ref, entry.since) not in self._warned:
+                self._warned.add((ref, entry.since))
                 if event := about(entry, too_long=True):
                     self._record(event)
-                self._log.warning("pending too long", rayservice=str(key), since=entry.since, message=entry.message)
+                self._log.warning("pending too long", **_name(ref), since=entry.since, message=entry.message)
         self._metrics.pending_longest.set(longest)
 
     def _counts(self, outcome: Outcome) -> dict[str, int]:
@@ -159,6 +159,11 @@ def event_failed(metrics: Metrics, message: str) -> None:
     """Note an Event that could not be written."""
     metrics.events_failed.inc()
     structlog.get_logger().warning("Event not written", error=message)
+
+
+def _name(ref: Ref) -> dict[str, str]:
+    """Return the field that names an object in a line of the log."""
+    return {ref.kind: str(ref)}
 
 
 def _words(error: Exception) -> str:

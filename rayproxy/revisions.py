@@ -1,6 +1,6 @@
 """Keep whole configuration trees on disk: write, activate, roll back, prune.
 
-    <root>/revisions/<hash>/   nginx.conf, revision.conf, unrouted.conf, ray-<name>.conf ..., SHA256SUMS
+    <root>/revisions/<hash>/   nginx.conf, revision.conf, unrouted.conf, ray-<name>.conf ..., routes.json, SHA256SUMS
     <root>/current             a symbolic link, replaced by rename(2)
 
 A revision is named by the hash of its SHA256SUMS, so a torn or edited tree betrays itself, and `sha256sum -c
@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rayproxy.linking import Linker
+from rayproxy.model import Route
 from rayproxy.render import File, file
+from rayproxy.routes import ROUTES, read, taken_over
 
 SUMS = "SHA256SUMS"
 REVISION_CONF = "revision.conf"
@@ -70,7 +72,7 @@ class Revisions:
     def intact(self, revision: Revision) -> bool:
         """Read every file and tell whether the tree is exactly what its name says."""
         try:
-            found = {entry.name for entry in os.scandir(revision.path) if entry.name.endswith(".conf")}
+            found = {entry.name for entry in os.scandir(revision.path) if entry.name.endswith((".conf", ".json"))}
             if found != revision.sums.keys() | {REVISION_CONF}:
                 return False
             if (revision.path / REVISION_CONF).read_text() != self._revision_conf(revision.name):
@@ -88,6 +90,12 @@ class Revisions:
         """Read files of a revision back, those that still are what their digests say; raise OSError."""
         found = {name: file((revision.path / name).read_bytes().decode(errors="replace")) for name in names}
         return {name: read for name, read in found.items() if read.digest == revision.sums[name]}
+
+    def routes(self, revision: Revision) -> Mapping[str, Route]:
+        """Return {file name: route} of a revision; what is not whole any more is left out. Raise OSError."""
+        if ROUTES in revision.sums and (found := self.files(revision, [ROUTES])):
+            return {name: route for name, route in read(found[ROUTES].text).items() if name in revision.sums}
+        return taken_over({name: each.text for name, each in self.files(revision, revision.sums).items()})
 
     def recover(self) -> Revision | None:
         """Return the current revision if it is intact, else activate and return the newest other one that is."""

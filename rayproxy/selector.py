@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from rayproxy.rayservice import DNS_1123_SUBDOMAIN
+from rayproxy.names import DNS_1123_SUBDOMAIN
 
 Matcher = Callable[[Mapping[str, str]], bool]
 

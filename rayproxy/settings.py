@@ -12,11 +12,11 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rayproxy.listen import parse_listen
-from rayproxy.rayservice import DNS_1035_LABEL, DNS_1123_LABEL, Network
+from rayproxy.names import DNS_1035_LABEL, DNS_1123_LABEL
 from rayproxy.selector import parse_selector
 
 IN_CLUSTER = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
@@ -32,12 +32,59 @@ def _default_state() -> Path:
     return Path(base) / "rayproxy" if base else Path.home() / ".local/state/rayproxy"
 
 
-def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+def _listed(value: object) -> object:
+    """Return what stands between commas; a flag that is given once comes as a list of one."""
+    text = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+    return [part.strip() for part in text.split(",") if part.strip()] if isinstance(text, str) else text
 
 
-class Settings(BaseSettings):
-    """Hold all settings of the daemon, checked."""
+class NginxSettings(BaseModel):
+    """What the operator decides about nginx: its template knows each of these by its name."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    workers: int = Field(2, ge=1, le=256)
+    """nginx worker processes"""
+    worker_connections: int = Field(4096, ge=64, le=1_000_000)
+    """connections of one worker; a proxied request takes two"""
+    worker_shutdown_timeout: int = Field(2100, ge=1)
+    """seconds that a replaced worker may finish its streams"""
+    read_timeout: int = Field(2000, ge=1)
+    """seconds that a model may stay silent within an answer"""
+    max_body: str = "16m"
+    """largest request body, as nginx writes sizes"""
+    stream_bodies: Annotated[tuple[str, ...], NoDecode] = ()
+    """models that get a request body piece by piece: NAME, NAMESPACE/NAME, NAMESPACE/* or *, separated by commas"""
+    trusted_pages: Annotated[tuple[str, ...], NoDecode] = ()
+    """models whose pages run as the front end's own: NAME, NAMESPACE/NAME, NAMESPACE/* or *, separated by commas"""
+    access_log: bool = False
+    """let nginx log each request to its standard output, as JSON"""
+
+    @field_validator("stream_bodies", "trusted_pages", mode="before")
+    @classmethod
+    def _commas_of_names(cls, value: object) -> object:
+        return _listed(value)
+
+    @field_validator("stream_bodies", "trusted_pages")
+    @classmethod
+    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            namespace, slash, name = text.rpartition("/")
+            good = DNS_1035_LABEL.fullmatch(name) or name == "*"
+            if not good or (slash and not DNS_1123_LABEL.fullmatch(namespace)):
+                raise ValueError(f"{text!r} names no RayService: NAME, NAMESPACE/NAME, NAMESPACE/* or *")
+        return value
+
+    @field_validator("max_body")
+    @classmethod
+    def _is_size(cls, value: str) -> str:
+        if not _SIZE.fullmatch(value):
+            raise ValueError(f"{value!r} is not a size such as 16m")
+        return value
+
+
+class Settings(NginxSettings, BaseSettings):
+    """Every setting of the daemon, checked."""
 
     model_config = SettingsConfigDict(
         env_prefix="RAYPROXY_",
@@ -77,22 +124,6 @@ class Settings(BaseSettings):
     """the nginx to test configurations with, and to start when managed"""
     listen: str = "8080" if IN_CLUSTER else "127.0.0.1:8080"
     """nginx's address:port; a port alone, or [::]:port, is every address of IPv4 and IPv6"""
-    workers: int = Field(2, ge=1, le=256)
-    """nginx worker processes"""
-    worker_connections: int = Field(4096, ge=64, le=1_000_000)
-    """connections of one worker; a proxied request takes two"""
-    worker_shutdown_timeout: int = Field(2100, ge=1)
-    """seconds that a replaced worker may finish its streams"""
-    read_timeout: int = Field(2000, ge=1)
-    """seconds that a model may stay silent within an answer"""
-    max_body: str = "16m"
-    """largest request body, as nginx writes sizes"""
-    stream_bodies: Annotated[tuple[str, ...], NoDecode] = ()
-    """models that get a request body piece by piece: NAME, NAMESPACE/NAME, NAMESPACE/* or *, separated by commas"""
-    trusted_pages: Annotated[tuple[str, ...], NoDecode] = ()
-    """models whose pages run as the front end's own: NAME, NAMESPACE/NAME, NAMESPACE/* or *, separated by commas"""
-    access_log: bool = False
-    """let nginx log each request to its standard output, as JSON"""
 
     admin_listen: str = "9090" if IN_CLUSTER else "127.0.0.1:9090"
     """address:port of /metrics, /healthz and /readyz; a port alone, or [::]:port, is every address"""
@@ -107,10 +138,10 @@ class Settings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     """debug, info, warning or error"""
 
-    @field_validator("namespaces", "allowed_cidrs", "stream_bodies", "trusted_pages", mode="before")
+    @field_validator("namespaces", "allowed_cidrs", mode="before")
     @classmethod
     def _commas(cls, value: object) -> object:
-        return _split(value[0] if isinstance(value, list | tuple) and len(value) == 1 else value)
+        return _listed(value)
 
     @field_validator("namespaces")
     @classmethod
@@ -118,16 +149,6 @@ class Settings(BaseSettings):
         for name in value:
             if not DNS_1123_LABEL.fullmatch(name):
                 raise ValueError(f"{name!r} is not a namespace name")
-        return value
-
-    @field_validator("stream_bodies", "trusted_pages")
-    @classmethod
-    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            namespace, slash, name = text.rpartition("/")
-            good = DNS_1035_LABEL.fullmatch(name) or name == "*"
-            if not good or (slash and not DNS_1123_LABEL.fullmatch(namespace)):
-                raise ValueError(f"{text!r} names no RayService: NAME, NAMESPACE/NAME, NAMESPACE/* or *")
         return value
 
     @field_validator("allowed_cidrs")
@@ -139,13 +160,6 @@ class Settings(BaseSettings):
     @classmethod
     def _is_address(cls, value: str) -> str:
         parse_listen(value)
-        return value
-
-    @field_validator("max_body")
-    @classmethod
-    def _is_size(cls, value: str) -> str:
-        if not _SIZE.fullmatch(value):
-            raise ValueError(f"{value!r} is not a size such as 16m")
         return value
 
     @model_validator(mode="after")
@@ -164,7 +178,12 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def networks(self) -> tuple[Network, ...]:
+    def for_nginx(self) -> NginxSettings:
+        """Return the part that is nginx's."""
+        return NginxSettings.model_validate({name: getattr(self, name) for name in NginxSettings.model_fields})
+
+    @property
+    def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """Return the allowed CIDRs, parsed."""
         return tuple(ipaddress.ip_network(text) for text in self.allowed_cidrs)
 

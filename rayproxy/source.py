@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from rayproxy.model import Snapshot
@@ -16,7 +18,21 @@ class UnconfirmedError(Exception):
 
 
 class Source(Protocol):
-    """Know the RayServices and Services that there are."""
+    """Where objects come from."""
+
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        """Return the folders whose changes, anywhere below them, are a reason to look again."""
+        ...
+
+    @property
+    def threads(self) -> list[tuple[str, Callable[[], None]]]:
+        """Return a name and a blocking function for each thread that it needs."""
+        ...
+
+    def stop(self) -> None:
+        """Let its threads end."""
+        ...
 
     def snapshot(self) -> Snapshot:
         """Return everything known now, whole; raise NotSyncedError before the first complete list."""

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rayproxy.model import Decision, Key, Pending, Refused, Rejection, Route, Suspended
+from rayproxy.model import Decision, Pending, Ref, Refused, Rejection, Route, Suspended
 
 ACCEPTED, PENDING, SUSPENDED, REFUSED, REJECTED = STATES = "accepted", "pending", "suspended", "refused", "rejected"
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Hold the state of one RayService; `since` is RFC 3339, when the state or its reason began."""
+    """The state of one object; `since` is RFC 3339, when the state or its reason began."""
 
     namespace: str
     name: str
@@ -24,54 +24,61 @@ class Status:
     reason: str
     message: str
     since: str
+    kind: str = "rayservice"
 
     @property
-    def key(self) -> Key:
-        """Return namespace and name."""
-        return Key(self.namespace, self.name)
+    def ref(self) -> Ref:
+        """Return kind, namespace and name."""
+        return Ref(self.kind, self.namespace, self.name)
 
 
-def statuses(decisions: Iterable[Decision], before: Mapping[Key, Status], now: str) -> dict[Key, Status]:
+def statuses(decisions: Iterable[Decision], before: Mapping[Ref, Status], now: str) -> dict[Ref, Status]:
     """Return the status of each decision; `since` is kept where nothing but the wording changed."""
     found = {}
     for decision in decisions:
         status = _status(decision, now)
-        old = before.get(decision.key)
+        old = before.get(decision.ref)
         if old and (old.uid, old.state, old.backend, old.reason) == (
             status.uid, status.state, status.backend, status.reason
         ):  # fmt: skip
             status = _status(decision, old.since)
-        found[decision.key] = status
+        found[decision.ref] = status
     return found
 
 
 def _status(decision: Decision, since: str) -> Status:
-    key = decision.key
+    state, backend, reason, message = _told(decision)
+    ref = decision.ref
+    return Status(ref.namespace, ref.name, decision.uid, state, backend, reason, message, since, ref.kind)
+
+
+def _told(decision: Decision) -> tuple[str, str, str, str]:
+    """Return state, backend, reason and message."""
     match decision:
-        case Route(backend=backend):
-            return Status(key.namespace, key.name, decision.uid, ACCEPTED, str(backend), "Accepted", "", since)
+        case Route(targets=targets):
+            return ACCEPTED, ", ".join(map(str, targets)), "Accepted", ""
         case Pending(message=message):
-            return Status(key.namespace, key.name, decision.uid, PENDING, "", "ServiceNotReady", message, since)
+            return PENDING, "", "ServiceNotReady", message
         case Suspended(message=message):
-            return Status(key.namespace, key.name, decision.uid, SUSPENDED, "", "Suspended", message, since)
+            return SUSPENDED, "", "Suspended", message
         case Refused(reason=reason, message=message):
-            return Status(key.namespace, key.name, decision.uid, REFUSED, "", reason, message, since)
+            return REFUSED, "", reason, message
         case Rejection(reason=reason, message=message):
-            return Status(key.namespace, key.name, decision.uid, REJECTED, "", reason, message, since)
+            return REJECTED, "", reason, message
 
 
-def write(path: Path, found: Mapping[Key, Status]) -> None:
+def write(path: Path, found: Mapping[Ref, Status]) -> None:
     """Replace the status file atomically."""
     staged = path.with_suffix(".tmp")
     staged.write_text(json.dumps([asdict(status) for _, status in sorted(found.items())]))
     staged.rename(path)
 
 
-def read(path: Path) -> dict[Key, Status]:
+def read(path: Path) -> dict[Ref, Status]:
     """Read the status file; a missing or foreign one reads as empty."""
     try:
         rows = json.loads(path.read_text())
-        return {status.key: status for status in (Status(**row) for row in rows)}
+        return {status.ref: status for status in (Status(**row) for row in rows)}
     except (OSError, ValueError, TypeError):
         return {}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS.parent))
 
-from tests.support import faults, golden, readme  # noqa: E402 - the path first
+from tests.support import faults, golden, readme, routes  # noqa: E402 - the path first
 
 
 def main() -> None:
@@ -29,6 +29,9 @@ def main() -> None:
             text=True,
         )
         path.write_text(head + ran.stdout, encoding="utf-8")
+    for case in routes.CASES:
+        routes.out(case).write_text(routes.configuration(case), encoding="utf-8")
+    (routes.FOLDER / "base.out.conf").write_text(routes.base(), encoding="utf-8")
     readme.PATH.write_text(readme.filled(), encoding="utf-8")
     faults.PATH.write_text(faults.filled(), encoding="utf-8")
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rayproxy.model import Key, Route
+from rayproxy.kinds.rayservice import RAYSERVICES, SERVICES
+from rayproxy.model import Ref, Route, Snapshot, Target
 from tests.support.daemon import Daemon
 
 OLD, YOUNG = "2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z"
@@ -107,5 +108,25 @@ def route_of(decision: object) -> Route:
     return decision
 
 
-def key(name: str = "chat", namespace: str = "default") -> Key:
-    return Key(namespace, name)
+def ref(name: str = "chat", namespace: str = "default") -> Ref:
+    return Ref("rayservice", namespace, name)
+
+
+def route(name: str = "chat", host: str = "10.0.0.1", port: int = 8000) -> Route:
+    return Route(ref(name), "u", f"/apis/rayservice/{name}", (Target(host, port),))
+
+
+def snapshot(*objects: dict[str, Any]) -> Snapshot:
+    """Return what a source makes of these objects."""
+    return Snapshot(
+        {
+            resource: tuple(resource.read(obj) for obj in objects if obj.get("kind") == resource.kind)
+            for resource in (RAYSERVICES, SERVICES)
+        }
+    )
+
+
+def target_of(decision: object) -> Target:
+    """Return the only target of the decision, which must be a route."""
+    (target,) = route_of(decision).targets
+    return target

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rayproxy.api import ApiServer, Deadlines, Login
-from rayproxy.cluster import rayservices
-from rayproxy.model import Key, RayService
+from rayproxy.cluster import listed
+from rayproxy.kinds.rayservice import RAYSERVICES, RayService
+from rayproxy.model import Key
 from rayproxy.reflector import Reflector, Timing
 from tests.support.scripted import ScriptedApi
 from tests.support.waiting import until
@@ -65,7 +66,7 @@ class Reflection:
         self.api = api
         self.diary = Diary()
         self.reflector: Reflector[RayService] = Reflector(
-            anonymous(url or api.url), rayservices("", None), self.diary.wake, self.diary, timing
+            anonymous(url or api.url), listed(RAYSERVICES, "", None), self.diary.wake, self.diary, timing
         )
         self._thread = threading.Thread(target=self.reflector.run, daemon=True)
 

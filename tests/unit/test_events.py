@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rayproxy.events import Event, about
 from rayproxy.status import ACCEPTED, PENDING, REFUSED, REJECTED, SUSPENDED, Status
+from tests.support.manifests import ref
 
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 STATUS = Status("ns", "chat", "uid", ACCEPTED, "10.0.0.1:8000", "Accepted", "", "2026-01-01T00:00:00Z")
@@ -77,7 +78,7 @@ def test_what_differs_is_another_event():
 
 @given(st.from_regex(SUBDOMAIN, fullmatch=True).filter(lambda text: len(text) <= 253), st.text(max_size=3000))
 def test_any_rayservice_gives_an_event_that_the_api_server_takes(rayservice: str, message: str):
-    body = Event("ns", rayservice, "uid", "Warning", "RouteRejected", message).body("now")
+    body = Event(ref(rayservice, "ns"), "uid", "Warning", "RouteRejected", message).body("now")
     called = body["metadata"]["name"]
     assert SUBDOMAIN.fullmatch(called)
     assert len(called) <= 253
@@ -86,4 +87,4 @@ def test_any_rayservice_gives_an_event_that_the_api_server_takes(rayservice: str
 
 
 def test_a_name_that_is_cut_at_a_dot_stays_a_name():
-    assert SUBDOMAIN.fullmatch(name(Event("ns", "a" * 179 + "." + "b" * 60, "uid", "Normal", "r", "m")))
+    assert SUBDOMAIN.fullmatch(name(Event(ref("a" * 179 + "." + "b" * 60, "ns"), "uid", "Normal", "r", "m")))

@@ -8,27 +8,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rayproxy.kinds import decide
+from rayproxy.kinds.backend import Policy
+from rayproxy.kinds.rayservice import RAYSERVICES, SERVICES
 from rayproxy.model import Route, Snapshot
-from rayproxy.objects import UnreadableError, labels_of, read_rayservice, read_service
-from rayproxy.rayservice import Policy, decide
-from rayproxy.render import BASE, NginxSettings, render
+from rayproxy.objects import UnreadableError, labels_of
+from rayproxy.render import BASE, NginxConf, render
+from rayproxy.routes import ROUTES
+from rayproxy.settings import NginxSettings
 from rayproxy.status import statuses, table
 from rayproxy.templates import load_location
 from tests.support.manifests import rayservice, service
 
-SETTINGS = NginxSettings(
-    ("127.0.0.1:8080",),
-    "/s/run",
-    "",
-    2,
-    4096,
-    2100,
-    2000,
-    "16m",
-    access_log=False,
-    stream_bodies=(),
-    trusted_pages=(),
-)
+CONF = NginxConf(NginxSettings(), ("127.0.0.1:8080",), "/s/run")
 TEMPLATES = {name: load_location(name) for name in ("prefix", "documented")}
 NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 STATE_LINE = r"    /[a-z0-9]([-.a-z0-9]*[a-z0-9])? (pending|suspended|refused|rejected);"
@@ -82,27 +74,28 @@ def worlds(draw) -> list[object]:
 
 
 def look(objects: list[object]) -> Snapshot:
-    rays, services = [], []
+    found = {RAYSERVICES: [], SERVICES: []}
     for obj in objects:
         labels_of(obj)
-        for read, into in ((read_rayservice, rays), (read_service, services)):
+        for resource, into in found.items():
             try:
-                into.append(read(obj))
+                into.append(resource.read(obj))
             except UnreadableError:
                 continue
-    return Snapshot(tuple(rays), tuple(services))
+    return Snapshot({resource: tuple(read) for resource, read in found.items()})
 
 
 def expected(route: Route, template: str) -> str:
     """Fill a template by hand, with values that full-match what they may be."""
-    assert re.fullmatch(NAME, route.key.name)
-    assert len(route.key.name) <= 63
-    assert type(route.backend.port) is int
-    assert 1 <= route.backend.port <= 65535
-    address = ipaddress.ip_address(route.backend.host.strip("[]"))
+    (target,) = route.targets
+    assert re.fullmatch(NAME, route.ref.name)
+    assert len(route.ref.name) <= 63
+    assert type(target.port) is int
+    assert 1 <= target.port <= 65535
+    address = ipaddress.ip_address(target.host.strip("[]"))
     host = f"[{address}]" if address.version == 6 else str(address)
     text = re.sub(r"{% if StreamBody %}.*{% endif %}", "", TEMPLATES[template].text)  # nobody's is streamed here
-    for variable, value in (("Name", route.key.name), ("ClusterIP", host), ("Port", str(route.backend.port))):
+    for variable, value in (("Name", route.ref.name), ("ClusterIP", host), ("Port", str(target.port))):
         text = text.replace("{{ " + variable + " }}", value)
     return text
 
@@ -113,13 +106,13 @@ def expected(route: Route, template: str) -> str:
 @given(worlds(), st.sampled_from(["prefix", "documented"]), st.booleans())
 def test_whatever_objects_hold_nothing_raises_and_only_checked_values_reach_a_file(objects, template, unowned):
     decisions = decide(look(objects), Policy(unowned=unowned))
-    files = render(decisions, TEMPLATES[template], SETTINGS)
-    routes = {f"ray-{d.key.name}.conf": d for d in decisions if isinstance(d, Route)}
+    files = render(decisions, TEMPLATES[template], CONF)
+    routes = {f"ray-{d.ref.name}.conf": d for d in decisions if isinstance(d, Route)}
     assert "ray-fine.conf" in routes
-    assert files.keys() == routes.keys() | set(BASE)
+    assert files.keys() == routes.keys() | {*BASE, ROUTES}
     for name, route in routes.items():
         assert files[name].text.startswith(expected(route, template))
-    assert files["nginx.conf"] == render([], TEMPLATES[template], SETTINGS)["nginx.conf"]
+    assert files["nginx.conf"] == render([], TEMPLATES[template], CONF)["nginx.conf"]
     lines = files["unrouted.conf"].text.splitlines()
     assert all(re.fullmatch(STATE_LINE, line) for line in lines[4:-1]), lines
     assert all(char.isprintable() for char in table(statuses(decisions, {}, "now").values()).replace("\n", ""))
@@ -133,7 +126,7 @@ def test_each_injection_in_each_field_changes_no_byte_but_by_a_checked_value(inj
             objects = list(ORIGINALS)
             objects[index] = replaced(original, path, injection)
             decisions = decide(look(objects), Policy())
-            files = render(decisions, TEMPLATES["prefix"], SETTINGS)
+            files = render(decisions, TEMPLATES["prefix"], CONF)
             for decision in decisions:
                 if isinstance(decision, Route):
-                    assert files[f"ray-{decision.key.name}.conf"].text == expected(decision, "prefix")
+                    assert files[f"ray-{decision.ref.name}.conf"].text == expected(decision, "prefix")

@@ -8,18 +8,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rayproxy.documents import objects
+from rayproxy.kinds import decide, resources
+from rayproxy.kinds.backend import Policy
+from rayproxy.kinds.rayservice import RAYSERVICES, SERVICES
 from rayproxy.manifests import MAX_FILE, ManifestSource
-from rayproxy.model import Pending, Rejection
-from rayproxy.rayservice import Policy, decide
+from rayproxy.model import Key, Pending, Rejection
 from rayproxy.source import NotSyncedError
-from tests.support.manifests import key, rayservice, route_of, service
+from tests.support.manifests import rayservice, service, target_of
 
 CHAT = rayservice()
 
 
 @pytest.fixture
 def source(tmp_path):
-    return ManifestSource(tmp_path, "app=prediction")
+    return ManifestSource(tmp_path, resources(), "app=prediction")
 
 
 def put(source, name, text):
@@ -27,7 +29,7 @@ def put(source, name, text):
 
 
 def names(snapshot):
-    return [rs.key.name for rs in snapshot.rayservices]
+    return [rs.key.name for rs in snapshot.of(RAYSERVICES)]
 
 
 def test_documents_lists_and_json_are_read(source):
@@ -37,13 +39,13 @@ def test_documents_lists_and_json_are_read(source):
     put(source, "d.txt", rayservice("d"))
     put(source, ".hidden.yaml.swp", "{")
     snapshot = source.snapshot()
-    assert (names(snapshot), len(snapshot.services), snapshot.problems) == (["chat", "b", "c"], 1, ())
+    assert (names(snapshot), len(snapshot.of(SERVICES)), snapshot.problems) == (["chat", "b", "c"], 1, ())
 
 
 def test_the_selector_chooses_rayservices_and_never_services(source):
     put(source, "a.yaml", rayservice(labels={"app": "other"}))
     put(source, "b.yaml", service(CHAT))
-    assert (names(source.snapshot()), len(source.snapshot().services)) == ([], 1)
+    assert (names(source.snapshot()), len(source.snapshot().of(SERVICES))) == ([], 1)
 
 
 BROKEN = [
@@ -61,8 +63,7 @@ def test_a_file_that_was_never_readable_makes_the_world_unknown_and_stays_so(sou
     for _ in range(3):
         snapshot = source.snapshot()
         assert names(snapshot) == ["chat"]
-        assert not snapshot.rayservices_known
-        assert not snapshot.services_known
+        assert snapshot.unknown == {RAYSERVICES, SERVICES}
         assert len(snapshot.problems) == 1
         assert snapshot.problems[0].startswith("bad.yaml is not read: ")
 
@@ -75,7 +76,7 @@ def test_a_file_that_can_no_longer_be_read_keeps_what_it_last_held(source):
     for _ in range(3):
         snapshot = source.snapshot()
         assert names(snapshot) == ["chat"]
-        assert snapshot.rayservices_known
+        assert not snapshot.unknown
     (source.folder / "a.yaml").unlink()
     assert names(source.snapshot()) == []
 
@@ -92,7 +93,7 @@ def test_of_an_object_that_is_there_twice_the_first_is_used(source):
     put(source, "a.yaml", rayservice(uid="1"))
     put(source, "b.yaml", rayservice(uid="2"))
     snapshot = source.snapshot()
-    assert [rs.uid for rs in snapshot.rayservices] == ["1"]
+    assert [rs.uid for rs in snapshot.of(RAYSERVICES)] == ["1"]
     assert snapshot.problems == ("b.yaml: the RayService default/chat is there twice; the first is used",)
 
 
@@ -126,7 +127,7 @@ def test_a_folder_that_cannot_be_read_is_unknown_and_not_empty(source):
 @pytest.mark.fault(19)
 def test_a_second_look_that_agrees_confirms(source):
     put(source, "a.yaml", CHAT)
-    assert [rs.key for rs in source.confirm().rayservices] == [key()]
+    assert [rs.key for rs in source.confirm().of(RAYSERVICES)] == [Key("default", "chat")]
 
 
 FROM_GIT = """\
@@ -187,7 +188,7 @@ def decided(source):
 def test_a_rayservice_from_git_is_routed_to_its_service_as_it_was_exported(source, name):
     put(source, "chat.yaml", FROM_GIT)
     put(source, "service.yaml", EXPORTED.format(name=name, owner="chat"))
-    assert str(route_of(decided(source)).backend) == "10.0.0.7:8000"
+    assert str(target_of(decided(source))) == "10.0.0.7:8000"
 
 
 def test_the_exported_service_of_another_rayservice_is_not_taken(source):
@@ -224,16 +225,16 @@ def test_lists_as_the_api_server_gives_them_are_read(source, suffix):
     """`kubectl get --raw` prints a ServiceList whose items say neither kind nor apiVersion."""
     put(source, f"r.{suffix}", {"apiVersion": "ray.io/v1", "kind": "RayServiceList", "items": [CHAT]})
     put(source, f"s.{suffix}", {"apiVersion": "v1", "kind": "ServiceList", "items": [without_kind(service(CHAT))]})
-    assert route_of(decided(source))
+    assert target_of(decided(source))
     put(source, f"r.{suffix}", {"apiVersion": "ray.io/v1", "kind": "RayServiceList", "items": [without_kind(CHAT)]})
-    assert route_of(decided(source))
+    assert target_of(decided(source))
 
 
 @pytest.mark.parametrize("empty", [{"items": None}, {"items": []}, {}])
 def test_an_empty_list_is_no_problem(source, empty):
     put(source, "a.yaml", {"apiVersion": "v1", "kind": "List", **empty})
     snapshot = source.snapshot()
-    assert (snapshot.problems, snapshot.rayservices_known) == ((), True)
+    assert (snapshot.problems, snapshot.unknown) == ((), frozenset())
 
 
 @pytest.mark.parametrize(
@@ -315,14 +316,14 @@ def test_a_sub_folder_that_cannot_be_read_takes_nothing_away(source, monkeypatch
     monkeypatch.setattr(Path, "iterdir", refuse)  # root may read everything
     snapshot = source.snapshot()
     assert snapshot.problems == ("team is not read: Permission denied",)
-    assert (names(snapshot), snapshot.rayservices_known, snapshot.services_known) == (["chat"], False, False)
+    assert (names(snapshot), snapshot.unknown) == (["chat"], {RAYSERVICES, SERVICES})
 
 
 def test_the_namespaces_of_the_settings_hold_for_manifests_too(tmp_path):
-    source = ManifestSource(tmp_path, "app=prediction", ("a", "b"))
+    source = ManifestSource(tmp_path, resources(), "app=prediction", ("a", "b"))
     put(source, "a.yaml", {"kind": "List", "items": [rayservice("x", "a"), rayservice("y", "c")]})
     put(source, "b.yaml", {"kind": "List", "items": [rayservice("z", "b", labels={}), service(CHAT)]})
-    assert [str(rs.key) for rs in source.snapshot().rayservices] == ["a/x"]
+    assert [str(rs.key) for rs in source.snapshot().of(RAYSERVICES)] == ["a/x"]
     assert source.summary() == (
         "1 RayServices (and 2 that the selector or the namespaces leave out) and 1 Services in 2 files"
     )
@@ -404,7 +405,7 @@ def test_json_is_read_as_json(source):
     st.sampled_from(["yaml", "json"]),
 )
 def test_whatever_a_file_holds_the_others_are_read(tmp_path, text, suffix):
-    source = ManifestSource(tmp_path, "app=prediction")
+    source = ManifestSource(tmp_path, resources(), "app=prediction")
     put(source, "good.yaml", CHAT)
     for old in tmp_path.glob("bad.*"):
         old.unlink()

@@ -3,8 +3,9 @@
 import pytest
 import yaml
 
+from rayproxy.kinds.rayservice import MAX_WORDS, read_rayservice
 from rayproxy.model import Key, Owner, Port
-from rayproxy.objects import MAX_WORDS, UnreadableError, labels_of, read_key, read_rayservice, read_service
+from rayproxy.objects import UnreadableError, labels_of, read_key, read_service
 from tests.support.manifests import OLD, rayservice, reference, service
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rayproxy.kinds.ports import PortError, serve_port
 from rayproxy.model import Port
 from rayproxy.objects import read_service
-from rayproxy.ports import PortError, serve_port
 from tests.support.manifests import rayservice, service
 
 HEAD = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080, "serve": 8000}

@@ -4,25 +4,18 @@ from typing import Any
 
 import pytest
 
-from rayproxy.model import Decision, Pending, Refused, Rejection, Snapshot, Suspended
-from rayproxy.objects import read_rayservice, read_service
-from rayproxy.rayservice import Policy, decide
+from rayproxy.kinds import decide
+from rayproxy.kinds.backend import Policy
+from rayproxy.model import Decision, Pending, Refused, Rejection, Suspended
 from rayproxy.settings import Settings
-from tests.support.manifests import YOUNG, key, rayservice, reference, route_of, service
+from tests.support.manifests import YOUNG, rayservice, ref, reference, route_of, service, snapshot, target_of
 
 STRICT, OPEN = Policy(), Policy(unowned=True)
 CHAT = rayservice()
 
 
-def snapshot(*objects) -> Snapshot:
-    return Snapshot(
-        tuple(read_rayservice(obj) for obj in objects if obj.get("kind") == "RayService"),
-        tuple(read_service(obj) for obj in objects if obj.get("kind") == "Service"),
-    )
-
-
 def decisions(*objects, policy: Policy = STRICT) -> dict[str, Decision]:
-    return {str(decision.key): decision for decision in decide(snapshot(*objects), policy)}
+    return {str(decision.ref): decision for decision in decide(snapshot(*objects), policy)}
 
 
 def only(*objects, policy: Policy = STRICT) -> Decision:
@@ -35,27 +28,27 @@ def without_owner(obj: dict) -> dict:
 
 
 def test_a_rayservice_with_its_service_is_routed_to_the_services_address():
-    assert str(route_of(only(CHAT, service(CHAT))).backend) == "127.0.0.1:8000"
+    assert str(target_of(only(CHAT, service(CHAT)))) == "127.0.0.1:8000"
 
 
 def test_the_service_named_in_the_spec_comes_before_the_default_one():
     chat = rayservice(spec={"serveService": {"metadata": {"name": "given"}}})
     both = (service(chat, "given", clusterIP="10.0.0.1"), service(chat, clusterIP="10.0.0.2"))
-    assert route_of(only(chat, *both)).backend.host == "10.0.0.1"
-    assert route_of(only(chat, both[1])).backend.host == "10.0.0.2"
+    assert target_of(only(chat, *both)).host == "10.0.0.1"
+    assert target_of(only(chat, both[1])).host == "10.0.0.2"
 
 
 def test_after_a_rename_in_the_spec_the_service_of_the_old_name_goes_on_until_the_new_one_is_there():
     renamed = rayservice(spec={"serveService": {"metadata": {"name": "new"}}})
     old, new = service(renamed, "old", clusterIP="10.0.0.1"), service(renamed, "new", clusterIP="10.0.0.2")
-    assert route_of(only(renamed, old)).backend.host == "10.0.0.1"
-    assert route_of(only(renamed, old, new)).backend.host == "10.0.0.2"
+    assert target_of(only(renamed, old)).host == "10.0.0.1"
+    assert target_of(only(renamed, old, new)).host == "10.0.0.2"
 
 
 def test_of_several_services_of_old_names_the_youngest_answers():
     older, younger = service(CHAT, "a", clusterIP="10.0.0.1"), service(CHAT, "b", clusterIP="10.0.0.2")
     younger["metadata"]["creationTimestamp"] = YOUNG
-    assert route_of(only(CHAT, older, younger)).backend.host == "10.0.0.2"
+    assert target_of(only(CHAT, older, younger)).host == "10.0.0.2"
 
 
 def incremental(active: str) -> dict:
@@ -74,12 +67,12 @@ def of_cluster(chat: dict, cluster: str, address: str) -> dict:
 
 def test_an_incremental_upgrade_follows_the_active_clusters_own_service():
     services = [of_cluster(CHAT, "chat-1", "10.0.0.1"), of_cluster(CHAT, "chat-2", "10.0.0.2")]
-    assert route_of(only(incremental("chat-1"), *services)).backend.host == "10.0.0.1"
-    assert route_of(only(incremental("chat-2"), *services)).backend.host == "10.0.0.2"
+    assert target_of(only(incremental("chat-1"), *services)).host == "10.0.0.1"
+    assert target_of(only(incremental("chat-2"), *services)).host == "10.0.0.2"
 
 
 def test_an_incremental_upgrade_whose_cluster_has_no_service_yet_uses_the_stable_one():
-    assert route_of(only(incremental("chat-3"), service(CHAT, clusterIP="10.0.0.9"))).backend.host == "10.0.0.9"
+    assert target_of(only(incremental("chat-3"), service(CHAT, clusterIP="10.0.0.9"))).host == "10.0.0.9"
 
 
 def test_a_clusters_service_is_no_backend_for_a_rayservice_with_another_active_cluster():
@@ -245,17 +238,17 @@ def test_a_service_in_another_namespace_is_never_a_backend():
 
 def test_a_port_named_serve_comes_before_others_and_one_port_needs_no_name():
     two = [{"name": "metrics", "port": 1}, {"name": "serve", "port": 2}]
-    assert route_of(only(CHAT, service(CHAT, ports=two))).backend.port == 2
-    assert route_of(only(CHAT, service(CHAT, ports=[{"port": 3}]))).backend.port == 3
+    assert target_of(only(CHAT, service(CHAT, ports=two))).port == 2
+    assert target_of(only(CHAT, service(CHAT, ports=[{"port": 3}]))).port == 3
 
 
 def test_an_ipv6_address_stands_in_brackets_and_in_its_shortest_form():
-    assert str(route_of(only(CHAT, service(CHAT, clusterIP="FD00:0:0::0001"))).backend) == "[fd00::1]:8000"
+    assert str(target_of(only(CHAT, service(CHAT, clusterIP="FD00:0:0::0001")))) == "[fd00::1]:8000"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_loopback_is_taken_in_both_families(address):
-    assert route_of(only(CHAT, service(CHAT, clusterIP=address))).backend.port == 8000
+    assert target_of(only(CHAT, service(CHAT, clusterIP=address))).port == 8000
 
 
 def test_an_address_outside_the_allowed_cidrs_is_refused_by_name():
@@ -334,10 +327,10 @@ def test_the_loser_takes_over_when_the_winner_goes():
 
 def test_decisions_come_ordered_by_namespace_and_name():
     rays = [rayservice(name, namespace) for name, namespace in (("b", "x"), ("c", "a"), ("a", "x"))]
-    assert [decision.key for decision in decide(snapshot(*rays), STRICT)] == [
-        key("c", "a"),
-        key("a", "x"),
-        key("b", "x"),
+    assert [decision.ref for decision in decide(snapshot(*rays), STRICT)] == [
+        ref("c", "a"),
+        ref("a", "x"),
+        ref("b", "x"),
     ]
 
 

@@ -6,32 +6,22 @@ from dataclasses import replace
 
 import pytest
 
-from rayproxy.model import Backend, Pending, Refused, Rejection, Route, Suspended
-from rayproxy.render import BASE, NginxSettings, render, render_route, revision_conf, unrouted
+from rayproxy.model import Pending, Refused, Rejection, Suspended
+from rayproxy.render import BASE, NginxConf, render, revision_conf, routed, unrouted
+from rayproxy.routes import ROUTES
+from rayproxy.settings import NginxSettings
 from rayproxy.templates import check_location, load_location
-from tests.support.manifests import key
+from tests.support.manifests import ref, route
 
-SETTINGS = NginxSettings(
-    ("127.0.0.1:8080",),
-    "/s/run",
-    "",
-    2,
-    4096,
-    2100,
-    2000,
-    "16m",
-    access_log=False,
-    stream_bodies=(),
-    trusted_pages=(),
-)
+CONF = NginxConf(NginxSettings(), ("127.0.0.1:8080",), "/s/run")
 PREFIX = load_location("prefix")
-ROUTE = Route(key(), "u", Backend("[fd00::1]", 8000))
-PENDING, REJECTED = Pending(key("slow"), "u", "m"), Rejection(key("bad"), "u", "R", "m")
+ROUTE = route(host="[fd00::1]")
+PENDING, REJECTED = Pending(ref("slow"), "u", "m"), Rejection(ref("bad"), "u", "R", "m")
 
 
 def test_a_revision_has_one_file_for_each_route_and_those_that_are_always_there():
-    files = render([ROUTE, PENDING, REJECTED], PREFIX, SETTINGS)
-    assert sorted(files) == sorted(["ray-chat.conf", *BASE])
+    files = render([ROUTE, PENDING, REJECTED], PREFIX, CONF)
+    assert sorted(files) == sorted(["ray-chat.conf", ROUTES, *BASE])
     assert files["ray-chat.conf"].text == (
         "location ^~ /apis/rayservice/chat/ {\n    proxy_pass http://[fd00::1]:8000/;\n}\n"
     )
@@ -39,45 +29,45 @@ def test_a_revision_has_one_file_for_each_route_and_those_that_are_always_there(
 
 
 def test_the_same_decisions_in_any_order_are_the_same_bytes():
-    decisions = [ROUTE, PENDING, REJECTED, Route(key("b"), "", Backend("10.0.0.1", 1))]
-    assert render(decisions, PREFIX, SETTINGS) == render(decisions[::-1], PREFIX, SETTINGS)
+    decisions = [ROUTE, PENDING, REJECTED, route("b", port=1)]
+    assert render(decisions, PREFIX, CONF) == render(decisions[::-1], PREFIX, CONF)
 
 
 @pytest.mark.fault(58)
 def test_what_is_only_said_about_a_rayservice_changes_no_byte():
-    first = [Pending(key(), "u", "waits for a"), Rejection(key("bad"), "u", "R", "a")]
-    other = [Pending(key(), "v", "waits for b"), Rejection(key("bad"), "v", "S", "b")]
-    assert render(first, PREFIX, SETTINGS) == render(other, PREFIX, SETTINGS)
+    first = [Pending(ref(), "u", "waits for a"), Rejection(ref("bad"), "u", "R", "a")]
+    other = [Pending(ref(), "v", "waits for b"), Rejection(ref("bad"), "v", "S", "b")]
+    assert render(first, PREFIX, CONF) == render(other, PREFIX, CONF)
 
 
 def test_a_name_without_a_route_has_a_state_and_a_route_of_the_name_wins():
-    other = Rejection(key("chat", "other"), "", "NameConflict", "")
+    other = Rejection(ref("chat", "other"), "", "NameConflict", "")
     assert unrouted([ROUTE, PENDING, REJECTED, other]) == {"slow": "pending", "bad": "rejected"}
     assert unrouted([other, ROUTE]) == unrouted([ROUTE, other]) == {}
     for winner, state in (
-        (Pending(key("chat"), "", ""), "pending"),
-        (Suspended(key("chat"), "", ""), "suspended"),
-        (Refused(key("chat"), "", "NameTooLong", ""), "refused"),
+        (Pending(ref("chat"), "", ""), "pending"),
+        (Suspended(ref("chat"), "", ""), "suspended"),
+        (Refused(ref("chat"), "", "NameTooLong", ""), "refused"),
     ):
         assert unrouted([winner, other]) == unrouted([other, winner]) == {"chat": state}
 
 
 def test_every_name_that_kubernetes_takes_is_told_as_rejected():
     names = ["9chat", "chat.v2", "1.2", "a" * 63, "a" * 253, ".".join(["a" * 63] * 3) + ".b"]
-    assert unrouted(Rejection(key(name), "", "InvalidName", "") for name in names) == dict.fromkeys(names, "rejected")
+    assert unrouted(Rejection(ref(name), "", "InvalidName", "") for name in names) == dict.fromkeys(names, "rejected")
 
 
 @pytest.mark.fault(28)
 def test_a_rejected_name_that_is_no_name_reaches_no_file():
-    hostile = [Rejection(key(name), "", "InvalidName", "") for name in (
+    hostile = [Rejection(ref(name), "", "InvalidName", "") for name in (
         "a;b", "a b", "A", "../a", "$host", "a\n", "..", ".a", "a..b", "a.", "~a", "a" * 254,
     )]  # fmt: skip
     assert unrouted(hostile) == {}
-    assert render(hostile, PREFIX, SETTINGS) == render([], PREFIX, SETTINGS)
+    assert render(hostile, PREFIX, CONF) == render([], PREFIX, CONF)
 
 
 def test_the_settings_reach_nginx_conf():
-    text = render([], PREFIX, SETTINGS)["nginx.conf"].text
+    text = render([], PREFIX, CONF)["nginx.conf"].text
     for line in ("worker_processes 2;", "worker_shutdown_timeout 2100s;", "pid /s/run/nginx.pid;", "access_log off;",
                  "listen 127.0.0.1:8080;", "proxy_read_timeout 2000s;", "client_max_body_size 16m;"):  # fmt: skip
         assert line in text
@@ -94,7 +84,7 @@ def test_an_operators_template_is_filled_and_brings_the_redirect():
     mine = check_location(
         "mine", "location /x/{{ Namespace }}-{{ .Name }}/ { proxy_pass http://{{ .ClusterIP }}:{{ .Port }}; }"
     )
-    assert render_route(ROUTE, mine).text == (
+    assert routed(ROUTE, mine).file.text == (
         "location /x/default-chat/ { proxy_pass http://[fd00::1]:8000; }\n"
         "location = /apis/rayservice/chat {\n    return 308 chat/$is_args$args;\n}\n"
     )
@@ -105,15 +95,15 @@ def test_an_operators_template_is_filled_and_brings_the_redirect():
     [((), []), (("chat",), ["chat"]), (("default/b",), ["b"]), (("default/*",), ["b", "chat"]), (("x/*", "x/b"), [])],
 )
 def test_a_route_whose_bodies_are_streamed_says_so_and_no_other_does(names, streamed):
-    other = Route(key("b"), "", Backend("10.0.0.1", 1))
-    files = render([ROUTE, other], PREFIX, replace(SETTINGS, stream_bodies=names))
+    other = route("b", port=1)
+    files = render([ROUTE, other], PREFIX, replace(CONF, settings=NginxSettings(stream_bodies=names)))
     line = "proxy_request_buffering off;"
     assert [name for name in ("b", "chat") if line in files[f"ray-{name}.conf"].text] == streamed
     assert line not in files["nginx.conf"].text
 
 
 def test_a_star_streams_all_bodies_in_one_place():
-    files = render([ROUTE], PREFIX, replace(SETTINGS, stream_bodies=("*",)))
+    files = render([ROUTE], PREFIX, replace(CONF, settings=NginxSettings(stream_bodies=("*",))))
     assert [name for name, file in files.items() if "proxy_request_buffering off;" in file.text] == ["nginx.conf"]
 
 
@@ -123,7 +113,7 @@ def test_the_default_template_has_a_literal_prefix_and_no_regex():
 
 def trusted(pages: tuple[str, ...], *decisions) -> list[str]:
     """Return what the pages of which models are trusted by."""
-    text = render(decisions, PREFIX, replace(SETTINGS, trusted_pages=pages))["trusted.conf"].text
+    text = render(decisions, PREFIX, replace(CONF, settings=NginxSettings(trusted_pages=pages)))["trusted.conf"].text
     return re.findall(r'"(\S+)" yes;', text)
 
 
@@ -139,12 +129,12 @@ def test_a_page_is_not_trusted_by_another_name_nor_by_a_namespace_that_is_called
 
 def test_what_has_no_route_is_not_trusted_even_if_another_of_its_name_has_one():
     assert (
-        trusted(("evil/chat", "slow", "bad"), ROUTE, PENDING, REJECTED, Rejection(key("chat", "evil"), "", "", ""))
+        trusted(("evil/chat", "slow", "bad"), ROUTE, PENDING, REJECTED, Rejection(ref("chat", "evil"), "", "", ""))
         == []
     )
 
 
 def test_trust_in_a_model_changes_no_other_file():
-    with_trust = render([ROUTE], PREFIX, replace(SETTINGS, trusted_pages=("*",)))
-    without = render([ROUTE], PREFIX, SETTINGS)
+    with_trust = render([ROUTE], PREFIX, replace(CONF, settings=NginxSettings(trusted_pages=("*",))))
+    without = render([ROUTE], PREFIX, CONF)
     assert {name for name in with_trust if with_trust[name] != without[name]} == {"trusted.conf"}

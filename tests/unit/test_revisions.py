@@ -1,11 +1,18 @@
 """Whole trees on disk: what is trusted, what is brought back, and what is removed."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
-from rayproxy.render import file
+from rayproxy.render import RouteFiles, file, route_files
 from rayproxy.revisions import KEEP, Revisions
+from rayproxy.routes import ROUTES
+from rayproxy.templates import load_location
+from tests.support.manifests import route
+from tests.support.routes import CONF
+
+BASE = {"nginx.conf": file("n"), "unrouted.conf": file("u")}
 
 
 def conf(name):
@@ -243,3 +250,38 @@ def test_a_file_system_without_hard_links_gets_copies(revisions, monkeypatch):
 
     monkeypatch.setattr("os.link", fail)
     assert revisions.intact(live(revisions, chat="x", slow="y"))
+
+
+def test_the_routes_of_a_revision_are_read_back_as_they_were_but_for_what_no_file_says(revisions):
+    found = RouteFiles()([route("chat"), route("b", "[fd00::1]")], load_location("prefix"), CONF)
+    revision = revisions.write(BASE | route_files(found), None)
+    assert revisions.routes(revision) == {
+        name: replace(each.route, uid="", created="") for name, each in found.items()
+    }
+
+
+def test_a_revision_of_before_there_were_routes_as_data_is_taken_over(revisions):
+    """As 0.1.0 wrote them: by the template `prefix`, by the documented one, and by an operator's own."""
+    old = revisions.write(
+        {
+            "nginx.conf": file("n"),
+            "unrouted.conf": file("u"),
+            "ray-a.conf": file("location ^~ /apis/rayservice/a/ {\n    proxy_pass http://10.0.0.1:8000/;\n}\n"),
+            "ray-b-c.conf": file("location ~ /x/(.*) {\n set $target http://[fd00::7]:9000/;\n}\n"),
+            "ray-own.conf": file("location /own/ { return 204; }"),
+        },
+        None,
+    )
+    assert {name: (str(each.ref.name), *map(str, each.targets)) for name, each in revisions.routes(old).items()} == {
+        "ray-a.conf": ("a", "10.0.0.1:8000"),
+        "ray-b-c.conf": ("b-c", "[fd00::7]:9000"),
+        "ray-own.conf": ("own",),
+    }
+
+
+def test_a_spoiled_list_of_routes_is_made_up_from_the_files(revisions):
+    found = RouteFiles()([route("chat")], load_location("prefix"), CONF)
+    revision = revisions.write(BASE | route_files(found), None)
+    (revision.path / ROUTES).write_text("{}")
+    assert not revisions.intact(revision)
+    assert [each.ref.name for each in revisions.routes(revisions.salvage(revision)).values()] == ["chat"]

@@ -2,18 +2,19 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayproxy.model import Backend, Pending, Rejection, Route
+from rayproxy.model import Pending, Rejection
 from rayproxy.selector import parse_selector
 from rayproxy.status import read, statuses, table, write
-from tests.support.manifests import key
+from tests.support.manifests import ref, route
 from tests.support.selectors import MATCHES, NONE
 
-ROUTE = Route(key(), "u", Backend("10.0.0.1", 8000))
+ROUTE = route()
 
 
 @pytest.mark.parametrize(("selector", "labels", "matches"), MATCHES)
@@ -55,15 +56,15 @@ def test_any_text_is_a_selector_or_refused(text, labels):
 def test_a_state_keeps_its_time_until_it_or_its_reason_changes():
     first = statuses([ROUTE], {}, "1")
     again = statuses([ROUTE], first, "2")
-    assert again[key()].since == "1"
-    assert statuses([Pending(key(), "u", "a")], again, "3")[key()].since == "3"
-    reworded = statuses([Pending(key(), "u", "b")], statuses([Pending(key(), "u", "a")], {}, "3"), "4")
-    assert (reworded[key()].since, reworded[key()].message) == ("3", "b")
-    assert statuses([Route(key(), "u2", ROUTE.backend)], again, "5")[key()].since == "5"
+    assert again[ref()].since == "1"
+    assert statuses([Pending(ref(), "u", "a")], again, "3")[ref()].since == "3"
+    reworded = statuses([Pending(ref(), "u", "b")], statuses([Pending(ref(), "u", "a")], {}, "3"), "4")
+    assert (reworded[ref()].since, reworded[ref()].message) == ("3", "b")
+    assert statuses([replace(ROUTE, uid="u2")], again, "5")[ref()].since == "5"
 
 
 def test_what_was_written_is_read_back(tmp_path):
-    found = statuses([ROUTE, Rejection(key("b"), "", "Why", "because \ud800")], {}, "1")
+    found = statuses([ROUTE, Rejection(ref("b"), "", "Why", "because \ud800")], {}, "1")
     write(tmp_path / "s.json", found)
     assert read(tmp_path / "s.json") == found
 
@@ -83,7 +84,7 @@ def test_a_status_file_of_wrong_types_reads_as_empty(tmp_path):
 
 
 def test_the_table_cannot_play_with_a_terminal():
-    hostile = Rejection(key("a\x1b[2Jb"), "", "InvalidName", "no\nnewline " + "x" * 1000)
+    hostile = Rejection(ref("a\x1b[2Jb"), "", "InvalidName", "no\nnewline " + "x" * 1000)
     lines = table(statuses([ROUTE, hostile], {}, "2024-01-01T00:00:00Z").values()).splitlines()
     assert lines[0].split() == ["NAME", "NAMESPACE", "STATE", "BACKEND", "SINCE", "REASON"]
     assert lines[1].split() == ["chat", "default", "accepted", "10.0.0.1:8000", "2024-01-01T00:00:00Z", "-"]

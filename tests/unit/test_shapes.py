@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from rayproxy.kinds import decide, resources
+from rayproxy.kinds.backend import Policy
 from rayproxy.manifests import ManifestSource
-from rayproxy.model import Decision, Route, Snapshot
-from rayproxy.objects import labels_of, read_rayservice, read_service
-from rayproxy.rayservice import Policy, decide
+from rayproxy.model import Decision, Route
+from rayproxy.objects import labels_of
+from tests.support.manifests import snapshot, target_of
 from tests.support.shapes import NOT_ROUTED, ROUTED, ROUTED_FROM_FILES, Shape
 
 ANYWHERE = [*ROUTED, *NOT_ROUTED]
@@ -23,7 +25,7 @@ def check(shape: Shape, decisions: list[Decision]) -> None:
     (decision,) = decisions
     assert type(decision).__name__ == shape.kind, decision
     if isinstance(decision, Route):
-        assert str(decision.backend) == shape.says
+        assert str(target_of(decision)) == shape.says
     else:
         assert shape.says in decision.message
 
@@ -37,17 +39,16 @@ def by_name(shape: Shape) -> str:
 def test_a_shape_in_files_has_its_right_result(tmp_path: Path, shape: Shape, suffix: str):
     for number, obj in enumerate(shape.objects):
         (tmp_path / f"{number}.{suffix}").write_text(json.dumps(obj))
-    snapshot = ManifestSource(tmp_path, "app=prediction").snapshot()
-    assert snapshot.problems == ()
-    check(shape, decide(snapshot, Policy(unowned=True)))
+    found = ManifestSource(tmp_path, resources(), "app=prediction").snapshot()
+    assert found.problems == ()
+    check(shape, decide(found, Policy(unowned=True)))
 
 
 @pytest.mark.parametrize("shape", [each for each in ANYWHERE if each.name != "of another API group"], ids=by_name)
 def test_a_shape_in_a_cluster_has_its_right_result(shape: Shape):
     rays = [obj for obj in shape.objects if obj["kind"] == "RayService" and labels_of(obj).get("app") == "prediction"]
     services = [obj for obj in shape.objects if obj["kind"] == "Service" and "ray.io/serve" in labels_of(obj)]
-    snapshot = Snapshot(tuple(map(read_rayservice, rays)), tuple(map(read_service, services)))
-    check(shape, decide(snapshot, Policy()))
+    check(shape, decide(snapshot(*rays, *services), Policy()))
 
 
 def test_the_shapes_are_told_apart_by_name():

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rayproxy.model import Snapshot
 from rayproxy.plan import plan
-from rayproxy.reconciler import LARGE, Desired, _digests, _suspects
-from rayproxy.render import file
+from rayproxy.reconciler import LARGE, Current, Desired, _suspects
+from rayproxy.render import BASE, File, Routed, file
 from rayproxy.revisions import Revision
+from rayproxy.routes import ROUTES, entry
+from tests.support.manifests import route
 
-BASE = {"nginx.conf": file("n"), "unrouted.conf": file("u")}
-MANY = BASE | {f"ray-s{number}.conf": file(str(number)) for number in range(LARGE)}
+FILES = {name: file(name) for name in BASE}
+MANY = {f"ray-s{number}.conf": file(str(number)) for number in range(LARGE)}
 NEW = {"ray-new.conf": file("new")}
 
 
-def suspects(live: dict, wanted: dict, *, independent: bool = True, whole: bool = True):
-    current = Revision("r", Path("r"), {name: one.digest for name, one in live.items()}, whole)
-    desired = Desired((), wanted, {}, (), independent)
-    return _suspects(desired, current, plan(current.sums, _digests(desired)))
+def desired(routes: dict[str, File], base: dict[str, File], *, independent: bool = True) -> Desired:
+    found = {name: Routed(route(name), one, entry(route(name))) for name, one in routes.items()}
+    return Desired(Snapshot(), (), found, base, (), independent)
+
+
+def suspects(live: dict, wanted: dict, base: dict = FILES, *, independent: bool = True, whole: bool = True):
+    """Return the files of routes and of the base that are tested, or None for all."""
+    before, after = desired(live, FILES), desired(wanted, base, independent=independent)
+    current = Current(Revision("r", Path("r"), before.sums, whole), {})
+    found = _suspects(after, current, plan(before.sums, after.sums))
+    return found and {name: one for name, one in found.items() if name != ROUTES}
 
 
 def test_of_a_large_revision_the_changed_routes_are_tested_with_the_base():
-    assert suspects(MANY, MANY | NEW) == BASE | NEW
+    assert suspects(MANY, MANY | NEW) == FILES | NEW
 
 
 def test_a_small_revision_is_tested_whole():
-    assert suspects(BASE, BASE | NEW) is None
+    assert suspects({}, NEW) is None
 
 
 def test_with_a_template_of_the_operators_all_is_tested_for_files_may_collide():
@@ -33,9 +43,9 @@ def test_with_a_template_of_the_operators_all_is_tested_for_files_may_collide():
 
 
 def test_when_the_base_changes_all_is_tested():
-    assert suspects(MANY, MANY | {"nginx.conf": file("other")}) is None
+    assert suspects(MANY, MANY | NEW, FILES | {"nginx.conf": file("other")}) is None
 
 
 def test_when_the_live_revision_is_damaged_or_missing_all_is_tested():
     assert suspects(MANY, MANY | NEW, whole=False) is None
-    assert _suspects(Desired((), MANY, {}, (), independent=True), None, plan({}, {})) is None
+    assert _suspects(desired(MANY, FILES), Current(None, {}), plan({}, {})) is None

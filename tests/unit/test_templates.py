@@ -2,7 +2,7 @@
 
 import pytest
 
-from rayproxy.render import SAMPLE, render_route
+from rayproxy.render import SAMPLE, routed
 from rayproxy.template_choice import TemplateChoice
 from rayproxy.templates import MAX_TEMPLATE_BYTES, TemplateError, check_location, load_location
 
@@ -157,5 +157,5 @@ def test_a_template_whose_check_could_not_run_is_checked_again(tmp_path):
 
 
 def test_every_template_but_prefix_gets_a_redirect_for_the_path_without_its_slash():
-    assert "return 308 template-check/" in render_route(SAMPLE, check_location("mine", "x")).text
-    assert "308" not in render_route(SAMPLE, load_location("prefix")).text
+    assert "return 308 template-check/" in routed(SAMPLE, check_location("mine", "x")).file.text
+    assert "308" not in routed(SAMPLE, load_location("prefix")).file.text

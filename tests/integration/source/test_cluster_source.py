@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rayproxy.cluster import ClusterSource
+from rayproxy.kinds import resources
+from rayproxy.kinds.rayservice import RAYSERVICES
+from rayproxy.kinds.rayservice import SERVICES as SERVICES_READ
 from rayproxy.source import NotSyncedError, UnconfirmedError
 from tests.support.reflecting import FAST, PATH, Diary, anonymous, rayservice
 from tests.support.scripted import Reply, ScriptedApi, Seen, page, raw, refuse
@@ -28,8 +31,8 @@ def start(api: ScriptedApi) -> Iterator[Callable[..., ClusterSource]]:
 
     def run(*namespaces: str, diary: Diary | None = None) -> ClusterSource:
         diary = diary or Diary()
-        sources.append(QuickSource(anonymous(api.url), "app=prediction", namespaces, diary, diary.wake))
-        for name, body in sources[-1].loops:
+        sources.append(QuickSource(anonymous(api.url), resources(), "app=prediction", namespaces, (diary.wake, diary)))
+        for name, body in sources[-1].threads:
             threads.append(threading.Thread(target=body, name=name, daemon=True))
             threads[-1].start()
         return sources[-1]
@@ -56,7 +59,7 @@ def names(source: ClusterSource) -> set[str] | None:
         snapshot = source.snapshot()
     except NotSyncedError:
         return None
-    return {item.key.name for item in (*snapshot.rayservices, *snapshot.services)}
+    return {item.key.name for item in (*snapshot.of(RAYSERVICES), *snapshot.of(SERVICES_READ))}
 
 
 def only(path: str, reply: Reply) -> Callable[[Seen], Reply | None]:
@@ -93,7 +96,7 @@ def test_what_is_asked_for_is_the_selector_and_the_serve_label(api: ScriptedApi,
 def test_namespaces_are_asked_one_by_one_and_each_once(api: ScriptedApi, start: Callable[..., ClusterSource]):
     source = start("one", "two", "one")
     until("all watched", lambda: len(api.watch_requests) == 4)
-    stays("and no more", lambda: len(source.loops) == 4 and len(api.watch_requests) == 4, 0.2)
+    stays("and no more", lambda: len(source.threads) == 4 and len(api.watch_requests) == 4, 0.2)
     assert {seen.path for seen in api.seen} == {
         f"{root}/namespaces/{name}/{kind}"
         for name in ("one", "two")
@@ -108,11 +111,11 @@ def test_a_missing_definition_is_known_to_be_missing_and_said(api: ScriptedApi, 
     source = start()
     until("services are known", lambda: names(source) == {"a-serve-svc"})
     snapshot = source.snapshot()
-    assert not snapshot.rayservices_known
+    assert snapshot.unknown == {RAYSERVICES}
     assert any("crd-absent" in problem for problem in snapshot.problems)
     api.put(PATH, rayservice("a"))
     api.always = lambda _: None
-    until("known", lambda: source.snapshot().rayservices_known)
+    until("known", lambda: not source.snapshot().unknown)
     assert names(source) == {"a", "a-serve-svc"}
     assert source.snapshot().problems == ()
 
@@ -153,8 +156,8 @@ def test_confirming_lists_again_and_the_watch_takes_over_what_is_found(
     source = start()
     until("wrongly empty", lambda: names(source) == set())
     confirmed = source.confirm()
-    assert [item.key.name for item in confirmed.rayservices] == ["a"]
-    assert [item.key.name for item in confirmed.services] == ["a-serve-svc"]
+    assert [item.key.name for item in confirmed.of(RAYSERVICES)] == ["a"]
+    assert [item.key.name for item in confirmed.of(SERVICES_READ)] == ["a-serve-svc"]
     assert names(source) == {"a", "a-serve-svc"}
 
 

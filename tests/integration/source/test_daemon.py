@@ -125,17 +125,18 @@ def test_a_daemon_that_starts_before_an_api_server_which_refuses_serves_its_last
 
 
 POISON = """
-import rayproxy.cluster, rayproxy.events
-real_read, real_body = rayproxy.cluster.read_rayservice, rayproxy.events.Event.body
+import rayproxy.events
+from rayproxy.kinds.rayservice import RAYSERVICES
+real_read, real_body = RAYSERVICES.read, rayproxy.events.Event.body
 def read(obj):
     if obj["metadata"]["name"] == "poison-reflector":
         raise RuntimeError("a defect")
     return real_read(obj)
 def body(event, now):
-    if event.name == "poison.events":
+    if event.ref.name == "poison.events":
         raise RuntimeError("a defect")
     return real_body(event, now)
-rayproxy.cluster.read_rayservice = read
+object.__setattr__(RAYSERVICES, "read", read)
 rayproxy.events.Event.body = body
 """
 

@@ -24,11 +24,13 @@ MEASURE = """
 import resource, sys
 from tests.support.reflecting import FAST, Diary
 from rayproxy.api import ApiServer, Login
-from rayproxy.cluster import rayservices
+from rayproxy.cluster import listed
+from rayproxy.kinds.rayservice import RAYSERVICES
 from rayproxy.reflector import Reflector
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 diary = Diary()
-reflector = Reflector(ApiServer(lambda: Login(sys.argv[1]), 60.0), rayservices("", None), diary.wake, diary, FAST)
+api = ApiServer(lambda: Login(sys.argv[1]), 60.0)
+reflector = Reflector(api, listed(RAYSERVICES, "", None), diary.wake, diary, FAST)
 before = peak()
 print(len(reflector.refresh()), peak() - before)
 """

@@ -12,7 +12,8 @@ import yaml
 from kubernetes.config import incluster_config
 
 from rayproxy.api import ApiError, ApiServer, CredentialsError
-from rayproxy.cluster import rayservices
+from rayproxy.cluster import listed
+from rayproxy.kinds.rayservice import RAYSERVICES
 from rayproxy.login import from_kubeconfig, in_cluster
 from rayproxy.reflector import Reflector
 from tests.support.certificates import certificate
@@ -90,7 +91,7 @@ def test_the_token_is_sent_without_the_newline_at_its_end(pod: Pod):
 @pytest.mark.fault(11)
 def test_a_token_that_was_rotated_is_read_again_at_the_first_401_and_nobody_notices(pod: Pod):
     diary = Diary()
-    reflector = Reflector(pod.client(), rayservices("", None), diary.wake, diary, FAST)
+    reflector = Reflector(pod.client(), listed(RAYSERVICES, "", None), diary.wake, diary, FAST)
     pod.token.write_text("two")
     pod.valid = {"two"}
     assert reflector.refresh() == {}

@@ -1,4 +1,16 @@
-"""Decide for every RayService what becomes of it: a route, pending, or rejected with a reason.
+"""KubeRay's RayService: what is read of it, and what becomes of it.
+
+    RayService                                  | its serve Service            | becomes
+    ------------------------------------------- | ---------------------------- | -------------------------
+    is being deleted                            |                              | nothing
+    its name or namespace is none               |                              | rejected: InvalidName
+    an older one has the name, elsewhere        |                              | rejected: NameConflict
+    any                                         | its own, with a usable port  | a route, whatever else is
+    any                                         | its own, not usable          | rejected, with the mend
+    any                                         | somebody else's              | rejected: ServiceNotOwned
+    suspended                                   | none                         | suspended
+    KubeRay has given it up, or will            | none                         | refused, in KubeRay's words
+    any other                                   | none                         | pending
 
 Which Service KubeRay makes for a RayService, and who owns it, was read from its code, v0.6 to v1.7: one Service
 named by spec.serveService.metadata.name, else <name>-serve-svc, owned by the RayService; with an incremental
@@ -7,70 +19,99 @@ upgrade one per RayCluster, <cluster>-serve-svc, owned by the RayCluster.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
+from rayproxy.kinds.backend import MAX_MESSAGE, NotYetError, Policy, RejectedError, Targets
+from rayproxy.kinds.base import Kind, path
+from rayproxy.kinds.ports import PortError, serve_port
 from rayproxy.model import (
-    Backend,
     Decision,
     Key,
     Pending,
-    RayService,
+    Ref,
     Refused,
     Rejection,
+    Resource,
     Route,
     Service,
     Snapshot,
     Suspended,
 )
-from rayproxy.ports import PortError, serve_port
+from rayproxy.names import DNS_1035_LABEL, DNS_1123_LABEL
+from rayproxy.objects import SERVE_LABEL, condition, created, dig, read_key, read_service, text
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-# RFC 1035 label as Kubernetes checks it. KubeRay checks it in its operator only, so the API may hold others.
-DNS_1035_LABEL = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
-# RFC 1123 subdomain: what Kubernetes takes as the name of a RayService; 253 characters at most.
-DNS_1123_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
-# RFC 1123 label: what a namespace may be.
-DNS_1123_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+NAME = "rayservice"
+FILE_PREFIX = "ray"
 INCREMENTAL = "NewClusterWithIncrementalUpgrade"
 UPGRADES = ("", "NewCluster", "None", INCREMENTAL)
-MAX_NAME = (
-    47  # characters; KubeRay 1.4 and newer refuse more, since a cluster's Service has the name and 16 of its own
-)
-MAX_MESSAGE = 800  # characters; values out of objects stand in messages, and the API holds names of a megabyte
+FINAL = ("ValidationFailed", "InitializingTimeout")  # reasons of Ready=False after which KubeRay waits for a person
+# Characters; KubeRay 1.4 and newer refuse more, since a cluster's Service has the name and 16 of its own.
+MAX_RAYSERVICE_NAME = 47
+MAX_WORDS = 400  # characters of another's message that are kept: an Event and a line of `routes` hold no more
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """Say which Services may be backends: `allowed` empty means every address that is not refused for itself."""
+class RayService:
+    """The few fields of a RayService that decide its route."""
 
-    allowed: tuple[Network, ...] = ()
-    unowned: bool = False
+    key: Key
+    uid: str
+    created: str  # RFC 3339, or "" where the source has none
+    terminating: bool
+    serve_service: str  # spec.serveService.metadata.name, or ""
+    active_cluster: str  # status.activeServiceStatus.rayClusterName, or ""
+    upgrade: str = ""  # spec.upgradeStrategy.type as it was found, cut to 80 characters
+    suspended: bool = False  # spec.suspend is true
+    halted: bool = False  # KubeRay says that it suspends it, or has
+    taken_up: bool = False  # KubeRay has named a cluster of it in its status: whatever it refuses has none
+    refusal: tuple[str, str] | None = None  # reason and words, where KubeRay's condition says that it goes no further
 
 
-class _Refused(Exception):  # noqa: N818 - never leaves this module
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+def read_rayservice(obj: object) -> RayService:
+    """Read a RayService; raise UnreadableError where it has no usable name."""
+    return RayService(
+        key=read_key(obj),
+        uid=text(obj, "metadata", "uid"),
+        created=created(obj),
+        terminating=bool(dig(obj, "metadata", "deletionTimestamp")),
+        serve_service=text(obj, "spec", "serveService", "metadata", "name"),
+        active_cluster=text(obj, "status", "activeServiceStatus", "rayClusterName"),
+        upgrade=text(obj, "spec", "upgradeStrategy", "type")[:80],
+        suspended=dig(obj, "spec", "suspend") is True,
+        halted=any(condition(obj, kind).get("status") == "True" for kind in ("Suspending", "Suspended")),
+        taken_up=_taken_up(obj),
+        refusal=_refusal(obj),
+    )
 
 
-class _NotYet(Exception):  # noqa: N818 - never leaves this module
-    pass
+def _taken_up(obj: object) -> bool:
+    statuses = ("activeServiceStatus", "pendingServiceStatus")
+    return any(text(obj, "status", each, "rayClusterName") for each in statuses)
+
+
+def _refusal(obj: object) -> tuple[str, str] | None:
+    """Return reason and words where KubeRay (1.5 and newer) does not go on.
+
+    A RayService that was refused and mended keeps the condition ValidationFailed until its first endpoint is ready.
+    Then KubeRay has seen the newest generation, which it does not note while it refuses, and has made a cluster.
+    """
+    ready = condition(obj, "Ready")
+    reason = text(ready, "reason")
+    seen = dig(obj, "status", "observedGeneration") == dig(obj, "metadata", "generation")
+    mended = reason == "ValidationFailed" and seen and _taken_up(obj)
+    if ready.get("status") != "False" or reason not in FINAL or mended:
+        return None
+    return reason, text(ready, "message")[:MAX_WORDS]
 
 
 def decide(snapshot: Snapshot, policy: Policy) -> list[Decision]:
-    """Decide on every RayService that is not being deleted, ordered by key."""
-    services = _Services(snapshot.services)
-    live = sorted((rs for rs in snapshot.rayservices if not rs.terminating), key=_age)
+    """Decide on every RayService that is not being deleted, the oldest first."""
+    services = _Services(snapshot.of(SERVICES))
+    live = sorted((rs for rs in snapshot.of(RAYSERVICES) if not rs.terminating), key=_age)
     owner_of_name: dict[str, Key] = {}
-    decisions = [_decide(rs, services, policy, owner_of_name) for rs in live]
-    return sorted(decisions, key=lambda decision: decision.key)
+    return [_decide(rs, services, policy, owner_of_name) for rs in live]
 
 
 def _age(rs: RayService) -> tuple[bool, str, Key]:
@@ -78,32 +119,34 @@ def _age(rs: RayService) -> tuple[bool, str, Key]:
 
 
 def _decide(rs: RayService, services: _Services, policy: Policy, owner_of_name: dict[str, Key]) -> Decision:
+    ref = Ref(NAME, rs.key.namespace, rs.key.name)
     try:
         _check_names(rs.key)
         owner = owner_of_name.setdefault(rs.key.name, rs.key)
         if owner != rs.key:
-            raise _Refused(
+            raise RejectedError(
                 "NameConflict",
                 f"the name {rs.key.name} is taken by the older RayService {owner}: rename this one or that one",
             )
-        return Route(rs.key, rs.uid, _backend(_serve_service(rs, services, policy), policy.allowed))
-    except _NotYet as not_yet:
-        return _without_service(rs, str(not_yet))
-    except _Refused as refused:
-        return Rejection(rs.key, rs.uid, refused.reason, str(refused)[:MAX_MESSAGE])
+        target = _targets(_serve_service(rs, services, policy), policy.allowed)
+        return Route(ref, rs.uid, path(ref), (target,), rs.created)
+    except NotYetError as not_yet:
+        return _without_service(ref, rs, str(not_yet))
+    except RejectedError as refused:
+        return Rejection(ref, rs.uid, refused.reason, str(refused)[:MAX_MESSAGE])
 
 
-def _without_service(rs: RayService, waits: str) -> Decision:
+def _without_service(ref: Ref, rs: RayService, waits: str) -> Decision:
     """Say why there is no Service yet, or why none will come; `waits` is what is missing."""
     if rs.suspended:
         confirmed = "" if rs.halted else "; KubeRay (1.7 or newer) has not confirmed it"
         message = f"spec.suspend is true{confirmed}: set it to false, and KubeRay makes its clusters and Service anew"
-        return Suspended(rs.key, rs.uid, message)
+        return Suspended(ref, rs.uid, message)
     if refusal := rs.refusal or _refused_before_kuberay_says_so(rs):
         reason, words = refusal
         mend = ": delete the RayService and make it anew" if reason == "InitializingTimeout" else ""
-        return Refused(rs.key, rs.uid, reason, words[:MAX_MESSAGE] + mend)
-    return Pending(rs.key, rs.uid, waits[:MAX_MESSAGE])
+        return Refused(ref, rs.uid, reason, words[:MAX_MESSAGE] + mend)
+    return Pending(ref, rs.uid, waits[:MAX_MESSAGE])
 
 
 def _refused_before_kuberay_says_so(rs: RayService) -> tuple[str, str] | None:
@@ -114,9 +157,9 @@ def _refused_before_kuberay_says_so(rs: RayService) -> tuple[str, str] | None:
     """
     if rs.taken_up:
         return None
-    if len(rs.key.name) > MAX_NAME:
+    if len(rs.key.name) > MAX_RAYSERVICE_NAME:
         return "NameTooLong", (
-            f"the name has {len(rs.key.name)} characters and KubeRay 1.4 and newer take {MAX_NAME}: "
+            f"the name has {len(rs.key.name)} characters and KubeRay 1.4 and newer take {MAX_RAYSERVICE_NAME}: "
             "make the RayService anew with a shorter one"
         )
     if rs.upgrade not in UPGRADES:
@@ -128,9 +171,9 @@ def _refused_before_kuberay_says_so(rs: RayService) -> tuple[str, str] | None:
 
 def _check_names(key: Key) -> None:
     if not DNS_1123_LABEL.fullmatch(key.namespace):
-        raise _Refused("InvalidName", f"the namespace {key.namespace[:80]!r} is not a DNS-1123 label")
+        raise RejectedError("InvalidName", f"the namespace {key.namespace[:80]!r} is not a DNS-1123 label")
     if not DNS_1035_LABEL.fullmatch(key.name):
-        raise _Refused(
+        raise RejectedError(
             "InvalidName",
             f"the name {key.name[:80]!r} is not a DNS-1035 label (a-z, 0-9 and '-', a letter first, 63 at most): "
             "give the RayService such a name",
@@ -167,13 +210,13 @@ def _serve_service(rs: RayService, services: _Services, policy: Policy) -> Servi
     if others:
         return max(others, key=lambda service: (service.created, service.key))
     if not_owned and not_owned.serves and _names_as_owner(not_owned, rs):
-        raise _NotYet(
+        raise NotYetError(
             f"the Service {not_owned.key} still belongs to the deleted RayService of this name, with another uid: it "
             "goes away by itself (in manifests: export both anew)"
         )
     if not_owned:
-        raise _Refused("ServiceNotOwned", _why_not_owned(not_owned, rs))
-    raise _NotYet(
+        raise RejectedError("ServiceNotOwned", _why_not_owned(not_owned, rs))
+    raise NotYetError(
         f"no Service {' or '.join(_names(rs))} in namespace {rs.key.namespace} with the label ray.io/serve yet: "
         "KubeRay creates it once every Serve application runs"
     )
@@ -215,53 +258,14 @@ def _why_not_owned(service: Service, rs: RayService) -> str:
     )
 
 
-@lru_cache(maxsize=65536)
-def _backend(service: Service, allowed: tuple[Network, ...]) -> Backend:
-    """Return the checked address and port of a Service; raise _Refused with what is wrong."""
-    if service.type == "ExternalName":
-        raise _Refused(
-            "ExternalName",
-            f"the Service {service.key} is of type ExternalName, which could point anywhere: use ClusterIP",
-        )
-    if service.cluster_ip == "None":
-        raise _Refused("Headless", f"the Service {service.key} is headless (clusterIP: None): give it a ClusterIP")
-    if not service.cluster_ip:
-        raise _NotYet(f"the Service {service.key} has no ClusterIP yet")
-    address = _address(service)
-    if allowed and not any(address in network for network in allowed):
-        raise _Refused(
-            "AddressNotAllowed",
-            f"the ClusterIP {address} of the Service {service.key} is outside the allowed CIDRs "
-            f"{', '.join(map(str, allowed))}",
-        )
-    host = f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004 - IPv6
-    return Backend(host, _port(service))
-
-
-def _address(service: Service) -> Address:
-    try:
-        address = ipaddress.ip_address(service.cluster_ip)
-    except ValueError:
-        raise _Refused(
-            "InvalidAddress",
-            f"the clusterIP {service.cluster_ip[:80]!r} of the Service {service.key} is not an IP address",
-        ) from None
-    plain = getattr(address, "ipv4_mapped", None) or address
-    kinds = ("link_local", "multicast", "unspecified", "reserved")
-    kind = next((kind for kind in kinds if getattr(plain, f"is_{kind}")), None)
-    if plain.is_loopback:  # ::1 lies in a reserved block; like 127.0.0.1 it is for tests and for work on one machine
-        kind = None
-    if kind or getattr(address, "scope_id", None):
-        raise _Refused(
-            "AddressForbidden",
-            f"the clusterIP {address} of the Service {service.key} is {(kind or 'scoped').replace('_', '-')}: "
-            "no Service has such an address",
-        )
-    return address
-
-
 def _port(service: Service) -> int:
     try:
         return serve_port(service.ports)
     except PortError as error:
-        raise _Refused(error.reason, f"the Service {service.key} {error}") from None
+        raise RejectedError(error.reason, f"the Service {service.key} {error}") from None
+
+
+_targets = Targets(_port)
+RAYSERVICES = Resource("ray.io", "v1", "rayservices", "RayService", read_rayservice)
+SERVICES = Resource("", "v1", "services", "Service", read_service, selector=SERVE_LABEL, custom=False)
+KIND = Kind(NAME, FILE_PREFIX, RAYSERVICES, SERVICES, "KubeRay 1.0 or newer", decide)

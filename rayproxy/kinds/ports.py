@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rayproxy.listen import MAX_PORT
 from rayproxy.model import Port
 
-MAX_PORT = 65535
 PREFERRED = ("serve", "serve-http")
 HTTP = frozenset({"http", "http/1.1", "ws", "kubernetes.io/ws"})
 UNSAID = frozenset({"", "tcp"})  # the port's name decides

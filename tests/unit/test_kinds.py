@@ -1,0 +1,66 @@
+"""What the registry of kinds says is what everything else goes by."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+
+import pytest
+
+from rayproxy.kinds import KINDS, resources
+from rayproxy.kinds.backend import Targets
+from rayproxy.kinds.rayservice import SERVICES
+from rayproxy.render import RouteFiles
+from rayproxy.templates import load_location
+from tests.support import deploy
+from tests.support.manifests import rayservice, route, service
+from tests.support.routes import CONF
+
+PREFIX = load_location("prefix")
+
+
+@pytest.mark.parametrize("overlay", ["deploy", "deploy/overlays/one-namespace"])
+def test_the_role_of_the_daemon_allows_what_the_kinds_watch_and_no_more(overlay: str):
+    (role,) = (each for each in deploy.render(overlay) if each["kind"] in ("ClusterRole", "Role"))
+    allowed = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    needed = {(each.group, each.plural, verb) for each in resources() for verb in ("list", "watch")}
+    assert allowed == needed | {("", "events", "create")}
+
+
+def test_no_kinds_files_are_taken_for_anothers():
+    prefixes = [f"{kind.file_prefix}-" for kind in KINDS.values()]
+    assert not [(a, b) for a in prefixes for b in prefixes if a != b and a.startswith(b)]
+
+
+def test_a_route_that_is_as_it_was_is_not_rendered_again_and_one_that_went_is_forgotten():
+    files = RouteFiles()
+    first = files([route("a"), route("b")], PREFIX, CONF)
+    second = files([route("a"), route("c")], PREFIX, CONF)
+    assert second["ray-a.conf"] is first["ray-a.conf"]
+    for number in range(50):
+        files([route("a", port=1 + number)], PREFIX, CONF)
+    assert len(files._last) == 1
+
+
+def test_the_address_of_a_service_is_worked_out_once_and_forgotten_with_it():
+    asked = []
+
+    def port(of) -> int:
+        asked.append(of)
+        return 8000
+
+    targets = Targets(port)
+    lasting = SERVICES.read(service(rayservice()))
+    for number in range(50):
+        targets(lasting, ())
+        targets(replace(lasting, cluster_ip=f"10.0.0.{number}"), ())
+    assert asked.count(lasting) == 1
+    asked.clear()
+    gc.collect()
+    assert len(targets._known) == 1
