@@ -41,7 +41,7 @@ def assert_own_error(answer: Answer, status: int, kind: str) -> None:
 
 NOWHERE = [
     "/", "/nothing", "/index.html", "/apis/rayservice", "/apis/rayservice/", "/apis/rayservice/none",
-    "/apis/rayservice/none/x", "/-/", "/-/error", "/-/redirect", "/-/redirected",
+    "/apis/rayservice/none/x", "/-/", "/-/error", "/-/redirect", "/-/redirected", "/-/model-error",
 ]  # fmt: skip
 
 

@@ -159,3 +159,15 @@ def test_a_template_whose_check_could_not_run_is_checked_again(tmp_path):
 def test_every_template_but_prefix_gets_a_redirect_for_the_path_without_its_slash():
     assert "return 308 template-check/" in routed(SAMPLE, check_location("mine", "x")).file.text
     assert "308" not in routed(SAMPLE, load_location("prefix")).file.text
+
+
+ADDING = "location /{{ Name }} { add_header X-Mine a; }"
+
+
+def test_an_add_header_without_what_shuts_pages_in_is_refused_with_what_to_write():
+    with pytest.raises(TemplateError, match=r"has an add_header.*write `include answer-fields\.conf;` beside it"):
+        check_location("t", ADDING)
+    with pytest.raises(TemplateError, match="has an add_header"):
+        check_location("t", f"# include answer-fields.conf;\n{ADDING}")
+    check_location("t", ADDING.replace("{ add", "{ include answer-fields.conf; add"))
+    check_location("t", "# add_header stands in a comment\nlocation /{{ Name }} { my_add_header_too; }")
