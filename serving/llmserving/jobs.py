@@ -164,7 +164,9 @@ def _schema(server: Server, response_format: Mapping[str, Any] | None) -> Mappin
     if response_format is None or kind == "text":
         return None
     if "response_format" not in server.engine.features:
-        raise bad_request(f"response_format: this engine cannot do {kind!r}, only 'text'", "response_format")
+        raise bad_request(
+            f"response_format: this engine cannot do {kind!r}, only 'text'; vLLM's can", "response_format"
+        )
     described = response_format.get("json_schema")
     if kind == "json_object" or (kind == "json_schema" and isinstance(described, dict) and "schema" in described):
         return response_format
