@@ -127,12 +127,30 @@ def test_what_is_served_beside_the_weights_answers_over_http_as_peft_does(base, 
 def test_a_difference_is_judged_by_what_the_adapter_changes():
     base = torch.zeros(4, 100)
     beside = base + 1
-    assert merging.same(beside + 0.05, beside, base, torch.float32)
-    assert not merging.same(beside + 0.5, beside, base, torch.float32)
-    assert not merging.same(beside * torch.nan, beside, base, torch.float32)
+    assert merging.same(beside + 0.05, beside, base, 0.01)
+    assert not merging.same(beside + 0.5, beside, base, 0.01)
+    assert not merging.same(beside * torch.nan, beside, base, 0.01)
     idle = torch.full((4, 100), 20.0)
-    assert merging.same(idle + 0.1, idle, idle, torch.bfloat16)
-    assert not merging.same(idle + 0.1, idle, idle, torch.float32)
+    assert merging.same(idle + 0.1, idle, idle, 0.01)
+    assert not merging.same(idle + 0.1, idle, idle, 0.001)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("strength", [0.002, 0.05])
+def test_what_half_precision_rounds_is_no_reason_against_merging(tmp_path, dtype, strength):
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    size = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8}
+    LlamaForCausalLM(LlamaConfig(vocab_size=400, **size, initializer_range=0.05)).save_pretrained(tmp_path / "base")
+    options = {"r": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    trained = get_peft_model(loads.from_transformers(tmp_path / "base"), LoraConfig(**options))
+    for name, parameter in trained.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.randn_like(parameter) * strength
+    trained.save_pretrained(tmp_path / "adapter")
+    assert loads.is_merged(loads.load(tmp_path / "base", tmp_path / "adapter", dtype=dtype))
 
 
 # What is not whole, or not this model's

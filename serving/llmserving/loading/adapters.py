@@ -47,16 +47,16 @@ def apply(load: Callable[[], PreTrainedModel], folders: Folders, settings: Setti
     beside = merging.logits(adapter, ids)
     with adapter.disable_adapter():
         base = merging.logits(adapter, ids)
-    dtype = adapter.get_base_model().dtype
+    rounded = merging.rounding(adapter.get_base_model())
     merged = _merged(adapter)
     if merged is not None:
-        if merging.same(merging.logits(merged, ids), beside, base, dtype):
+        if merging.same(merging.logits(merged, ids), beside, base, rounded):
             return merged
         log.warning("%s: merged, it does not say what it says beside the weights", folders.adapter)
     log.warning("%s: served beside the weights, not merged, which is slower", folders.adapter)
     del adapter, merged
     model = attach(load(), folders, settings).get_base_model()
-    if not merging.same(merging.logits(model, ids), beside, base, dtype):
+    if not merging.same(merging.logits(model, ids), beside, base, rounded):
         raise ValueError(f"{folders.adapter}: it acts outside of the model's layers: {kinds.SERVED} are served")
     unmerged: PreTrainedModel = model
     return unmerged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,10 @@ if TYPE_CHECKING:
 
 PROBE_TOKENS = 16
 SHARE = 0.1  # of the adapter's own effect, that merging may be off by
-ROUNDING = 1e-5  # of the largest logit: what float32 is off by after some layers
+ROUNDING = (
+    1.5  # units of the type's precision, times the root of the layers: twice what half precision was seen to lose
+)
+LEAST_ROUNDING = 1e-5  # of the largest logit: what float32 is off by, however few layers there are
 
 
 def probe(model: PreTrainedModel, also: list[int]) -> torch.Tensor:
@@ -28,14 +32,19 @@ def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - a m
     return said.float()
 
 
-def same(merged: torch.Tensor, beside: torch.Tensor, base: torch.Tensor, dtype: torch.dtype) -> bool:
+def rounding(model: PreTrainedModel) -> float:
+    """Return what the model's type of numbers is off by in one and the same calculation, as a share of the logits."""
+    layers = getattr(model.config.get_text_config(), "num_hidden_layers", None) or 1
+    return max(ROUNDING * torch.finfo(model.dtype).eps * math.sqrt(layers), LEAST_ROUNDING)
+
+
+def same(merged: torch.Tensor, beside: torch.Tensor, base: torch.Tensor, rounded: float) -> bool:
     """Return whether the merged model says what the adapter beside its base says.
 
-    All are logits. The difference is judged by what the adapter changes, and by what the type of numbers rounds.
+    All are logits. The difference is judged by what the adapter changes, and by what is rounded anyway, as a share.
     """
     if merged.shape != beside.shape or not torch.isfinite(merged).all():
         return False
     off = (merged - beside).abs().max().item()
     effect = (beside - base).abs().max().item()
-    rounding = max(2 * torch.finfo(dtype).eps, ROUNDING) * beside.abs().max().item()
-    return bool(off <= max(SHARE * effect, rounding))
+    return bool(off <= max(SHARE * effect, rounded * beside.abs().max().item()))

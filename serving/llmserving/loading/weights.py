@@ -37,7 +37,7 @@ def load(
     """
     disable_progress_bar()  # a server's log is no terminal
     try:
-        with weights_alone(folder) as place:
+        with weights_alone(folder) as place, _without_its_table():
             model, result = kind.from_pretrained(
                 place,
                 config=config,
@@ -85,6 +85,18 @@ def weights_alone(folder: Path) -> Iterator[Path]:
             if path.name != ADAPTER_CONFIG:
                 (view / path.name).symlink_to(path.resolve())
         yield view
+
+
+@contextmanager
+def _without_its_table() -> Iterator[None]:
+    """Keep transformers from logging its table of names that do not fit: `check` says it, and what follows from it."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _key_mapping(folder: Path) -> dict[str, str] | None:
