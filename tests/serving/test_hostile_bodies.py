@@ -11,9 +11,10 @@ import pytest
 from conftest import listening, wait_for
 from llmserving import answer, rendering
 from llmserving.api import body as bodies
+from llmserving.api.requests import CompletionRequest
 from llmserving.server import load
 from llmserving.settings import from_mapping
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
 POSTS = [
     "/v1/chat/completions",
@@ -139,6 +140,9 @@ def test_a_value_beyond_all_bounds_is_refused_in_few_words(echo, name, value):
 
 @pytest.mark.parametrize("prompt", [[-1] * 100_000, [[-1]] * 100, [1, *["a"] * 100_000], ["a", *[7] * 100_000]])
 def test_the_first_fault_of_a_long_list_is_enough(echo, prompt):
+    with pytest.raises(ValidationError) as caught:
+        CompletionRequest.model_validate({"prompt": prompt})
+    assert caught.value.error_count() <= 4  # one for each kind that a prompt may be of
     response = echo.post("/v1/completions", {"prompt": prompt})
     assert response.status_code == 400
     assert len(response.content) < 1000
