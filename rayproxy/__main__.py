@@ -1,4 +1,4 @@
-"""The command line: `rayproxy COMMAND`, each command a settings class with a `run` method."""
+"""The command line: `rayproxy COMMAND`, each command a settings class with a `main` method."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
-from rayproxy import VERSION, commands
-from rayproxy.api import ApiError, CredentialsError
-from rayproxy.app import StartError
-from rayproxy.nginx import NginxError
-from rayproxy.reasons import reasons
-from rayproxy.serve.refusal import RefusedError
-from rayproxy.source import NotSyncedError, UnconfirmedError
-from rayproxy.templates import TemplateError
+from rayproxy import VERSION
+from rayproxy.checkpoint.refusal import RefusedError
+from rayproxy.cli import COMMANDS
+from rayproxy.cli.errors import CommandError
+from rayproxy.daemon import StartError
+from rayproxy.kube.api import ApiError, CredentialsError
+from rayproxy.nginx.process import NginxError
+from rayproxy.nginx.templates import TemplateError
+from rayproxy.sources.base import NotSyncedError, UnconfirmedError
+from rayproxy.validation_errors import reasons
 
 _EXPECTED = (
     StartError, CredentialsError, ApiError, NginxError, NotSyncedError, UnconfirmedError, TemplateError, OSError,
-    commands.CommandError, SettingsError, RefusedError,
+    CommandError, SettingsError, RefusedError,
 )  # fmt: skip
 
 
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(f"rayproxy {VERSION}")
         return 0
-    command = commands.COMMANDS.get(arguments[0])
+    command = COMMANDS.get(arguments[0])
     if command is None:
         print(f"rayproxy: there is no command {arguments[0]!r}\n\n{_help()}", file=sys.stderr)
         return 2
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _help() -> str:
-    lines = [f"  {name:10} {(command.__doc__ or '').splitlines()[0]}" for name, command in commands.COMMANDS.items()]
+    lines = [f"  {name:10} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
     return (
         "rayproxy keeps one nginx in front of every KubeRay RayService.\n\n"
         "usage: rayproxy COMMAND [options]\n       rayproxy --version\n\n"

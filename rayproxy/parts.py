@@ -8,24 +8,25 @@ import threading
 from functools import partial
 from pathlib import Path
 
-from rayproxy import kinds, render
-from rayproxy.api import ApiServer
-from rayproxy.cluster import ClusterSource
+from rayproxy import kinds
 from rayproxy.kinds.backend import Policy
+from rayproxy.kube.api import ApiServer
 from rayproxy.listen import kernel_has_ipv6, parse_listen
-from rayproxy.manifests import ManifestSource
-from rayproxy.nginx import ConfigRefusedError, ManagedNginx, Nginx
-from rayproxy.reflector import Observer
-from rayproxy.render import SAMPLE, revision_conf
-from rayproxy.revisions import Revision, Revisions
+from rayproxy.nginx import render
+from rayproxy.nginx.process import ConfigRefusedError, ManagedNginx, Nginx
+from rayproxy.nginx.render import SAMPLE, revision_conf
+from rayproxy.nginx.revisions import Revision, Revisions
+from rayproxy.nginx.templates import BUILT_IN, LocationTemplate, TemplateError
 from rayproxy.settings import IN_CLUSTER, Settings
-from rayproxy.source import Source
-from rayproxy.templates import BUILT_IN, LocationTemplate, TemplateError
+from rayproxy.sources.base import Source
+from rayproxy.sources.kubernetes import ClusterSource
+from rayproxy.sources.manifests import ManifestSource
+from rayproxy.sources.reflector import Observer
 
 
 def make_api(settings: Settings) -> ApiServer:
     """Connect to the API server; raise CredentialsError."""
-    from rayproxy import login  # noqa: PLC0415 - half of the time of a start, and a folder of manifests needs none of it
+    from rayproxy.kube import login  # noqa: PLC0415 - half of the time of a start, and a folder of manifests needs none of it
 
     if IN_CLUSTER and not settings.kubeconfig:
         return login.connect_in_cluster()

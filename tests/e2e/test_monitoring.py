@@ -12,8 +12,8 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from rayproxy.metrics import Metrics
-from rayproxy.status import STATES
+from rayproxy.report.metrics import Metrics
+from rayproxy.report.status import STATES
 from tests.support import deploy
 
 MONITORING = deploy.ROOT / "deploy/monitoring"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rayproxy import procfs
+from rayproxy.nginx import procfs
 from tests.e2e.conftest import documented_calls
 from tests.support.http import free_port
 from tests.support.kuberay import KubeRay

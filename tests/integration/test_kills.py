@@ -23,16 +23,16 @@ STEPS = {
     "between two files": ("pathlib.Path.write_text", "before", 3),
     "before the tree gets its name": ("pathlib.Path.rename", "before", 1),
     "after the tree got its name": ("pathlib.Path.rename", "after", 1),
-    "before nginx -t": ("rayproxy.nginx.Nginx.test", "before", 1),
-    "after nginx -t": ("rayproxy.nginx.Nginx.test", "after", 1),
+    "before nginx -t": ("rayproxy.nginx.process.Nginx.test", "before", 1),
+    "after nginx -t": ("rayproxy.nginx.process.Nginx.test", "after", 1),
     "before the link is made": ("pathlib.Path.symlink_to", "before", 1),
     "before the link is switched": ("pathlib.Path.symlink_to", "after", 1),
-    "after the link is switched": ("rayproxy.nginx.Nginx.reload", "before", 1),
-    "after HUP": ("rayproxy.procfs.send", "after", 1),
-    "after the proof": ("rayproxy.nginx.Nginx.reload", "after", 1),
+    "after the link is switched": ("rayproxy.nginx.process.Nginx.reload", "before", 1),
+    "after HUP": ("rayproxy.nginx.procfs.send", "after", 1),
+    "after the proof": ("rayproxy.nginx.process.Nginx.reload", "after", 1),
     "before the disk is synced": ("os.fsync", "before", 1),
     "while old revisions are removed": ("shutil.rmtree", "before", 1),
-    "before the report": ("rayproxy.status.write", "before", 1),
+    "before the report": ("rayproxy.report.status.write", "before", 1),
 }
 CODE = """
 import importlib, os, signal, sys

@@ -101,8 +101,8 @@ def folder():
 @pytest.fixture
 def asked(base, adapter):
     """Return what a person asks for: the tiny model and its adapter, without a GPU."""
-    from rayproxy.serve.checkpoint import from_options
-    from rayproxy.serve.options import checked
+    from rayproxy.checkpoint.checkpoint import from_options
+    from rayproxy.checkpoint.options import checked
 
     archive = subprocess.run(
         [sys.executable, TOP / "tools" / "inference_zip.py"], check=True, capture_output=True, text=True
@@ -127,7 +127,7 @@ def asked(base, adapter):
 @pytest.fixture
 def dashboard(asked, tmp_path, folder):
     """Start a Ray of our own with the environment that the workers' containers get."""
-    from rayproxy.serve.manifest import environment
+    from rayproxy.checkpoint.manifest import environment
 
     port = free_port()
     command = [
@@ -150,7 +150,7 @@ def dashboard(asked, tmp_path, folder):
 
 
 def test_serve_deploy_of_the_generated_config_brings_the_model_server_up(asked, dashboard, tmp_path):
-    from rayproxy.serve.serve_config import serve_config_v2
+    from rayproxy.checkpoint.serve_config import serve_config_v2
 
     _, options = asked
     config = tmp_path / "serve.yaml"

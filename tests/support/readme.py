@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rayproxy.serve.command import Serve
-from rayproxy.serve.options import Options
+from rayproxy.checkpoint.options import Options
+from rayproxy.cli.serve import Serve
 from tests.support import golden
 
 PATH = Path(__file__).parents[2] / "README.md"

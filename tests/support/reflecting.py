@@ -6,11 +6,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from rayproxy.api import ApiServer, Deadlines, Login
-from rayproxy.cluster import listed
 from rayproxy.kinds.rayservice import RAYSERVICES, RayService
+from rayproxy.kube.api import ApiServer, Deadlines, Login
 from rayproxy.model import Key
-from rayproxy.reflector import Reflector, Timing
+from rayproxy.sources.kubernetes import listed
+from rayproxy.sources.reflector import Reflector, Timing
 from tests.support.scripted import ScriptedApi
 from tests.support.waiting import until
 

@@ -15,10 +15,10 @@ import yaml
 from rayproxy.kinds import decide, resources
 from rayproxy.kinds.backend import Policy
 from rayproxy.model import Decision, Resource, Route, Snapshot
+from rayproxy.nginx.render import FIXED, File, NginxConf, empty, render
+from rayproxy.nginx.templates import load_location
 from rayproxy.objects import group_of
-from rayproxy.render import FIXED, File, NginxConf, empty, render
 from rayproxy.settings import NginxSettings
-from rayproxy.templates import load_location
 
 FOLDER = Path(__file__).parents[1] / "golden" / "routes"
 CASES = sorted(FOLDER.glob("*.in.yaml"))

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayproxy.accept import MAX_TESTS, accept
-from rayproxy.nginx import ConfigRefusedError
-from rayproxy.render import file
+from rayproxy.nginx.process import ConfigRefusedError
+from rayproxy.nginx.render import file
+from rayproxy.reconcile.bisect import MAX_TESTS, accept
 
 ONE = 2 * math.ceil(math.log2(1000)) + 2  # tests that find one of 1,000
 

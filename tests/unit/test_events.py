@@ -8,8 +8,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayproxy.events import Event, about
-from rayproxy.status import ACCEPTED, PENDING, REFUSED, REJECTED, SUSPENDED, Status
+from rayproxy.report.events import Event, about
+from rayproxy.report.status import ACCEPTED, PENDING, REFUSED, REJECTED, SUSPENDED, Status
 from tests.support.manifests import ref
 
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

@@ -12,12 +12,12 @@ from rayproxy.kinds import decide
 from rayproxy.kinds.backend import Policy
 from rayproxy.kinds.rayservice import RAYSERVICES, SERVICES
 from rayproxy.model import Route, Snapshot
+from rayproxy.nginx.render import BASE, NginxConf, render
+from rayproxy.nginx.routes import ROUTES
+from rayproxy.nginx.templates import load_location
 from rayproxy.objects import UnreadableError, labels_of
-from rayproxy.render import BASE, NginxConf, render
-from rayproxy.routes import ROUTES
+from rayproxy.report.status import statuses, table
 from rayproxy.settings import NginxSettings
-from rayproxy.status import statuses, table
-from rayproxy.templates import load_location
 from tests.support.manifests import rayservice, service
 
 CONF = NginxConf(NginxSettings(), ("127.0.0.1:8080",), "/s/run")

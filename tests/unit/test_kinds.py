@@ -10,8 +10,8 @@ import pytest
 from rayproxy.kinds import KINDS, resources
 from rayproxy.kinds.backend import Targets
 from rayproxy.kinds.rayservice import SERVICES
-from rayproxy.render import RouteFiles
-from rayproxy.templates import load_location
+from rayproxy.nginx.render import RouteFiles
+from rayproxy.nginx.templates import load_location
 from tests.support import deploy
 from tests.support.manifests import rayservice, route, service
 from tests.support.routes import CONF

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayproxy import listing
-from rayproxy.listing import Listing
+from rayproxy.kube import listing
+from rayproxy.kube.listing import Listing
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(max_size=8),

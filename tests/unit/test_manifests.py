@@ -7,13 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rayproxy.documents import objects
 from rayproxy.kinds import decide, resources
 from rayproxy.kinds.backend import Policy
 from rayproxy.kinds.rayservice import RAYSERVICES, SERVICES
-from rayproxy.manifests import MAX_FILE, ManifestSource
 from rayproxy.model import Key, Pending, Rejection
-from rayproxy.source import NotSyncedError
+from rayproxy.sources.base import NotSyncedError
+from rayproxy.sources.documents import objects
+from rayproxy.sources.manifests import MAX_FILE, ManifestSource
 from tests.support.manifests import rayservice, service, target_of
 
 CHAT = rayservice()

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayproxy.pace import BURST, DRAINING, MOST, QUIET, REFILL, Pace
-from rayproxy.plan import Changes, plan, vanishes_at_once
+from rayproxy.reconcile.debounce import BURST, DRAINING, MOST, QUIET, REFILL, Pace
+from rayproxy.reconcile.plan import Changes, plan, vanishes_at_once
 
 FILES = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("123"))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from rayproxy.commands import COMMANDS
-from rayproxy.metrics import Metrics
+from rayproxy.cli import COMMANDS
+from rayproxy.report.metrics import Metrics
 from rayproxy.settings import Settings
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()

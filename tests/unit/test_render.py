@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from rayproxy.model import Pending, Refused, Rejection, Suspended
-from rayproxy.render import BASE, NginxConf, render, revision_conf, routed, unrouted
-from rayproxy.routes import ROUTES
+from rayproxy.nginx.render import BASE, NginxConf, render, revision_conf, routed, unrouted
+from rayproxy.nginx.routes import ROUTES
+from rayproxy.nginx.templates import check_location, load_location
 from rayproxy.settings import NginxSettings
-from rayproxy.templates import check_location, load_location
 from tests.support.manifests import ref, route
 
 CONF = NginxConf(NginxSettings(), ("127.0.0.1:8080",), "/s/run")

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from rayproxy.render import RouteFiles, file, route_files
-from rayproxy.revisions import KEEP, Revisions
-from rayproxy.routes import ROUTES
-from rayproxy.templates import load_location
+from rayproxy.nginx.render import RouteFiles, file, route_files
+from rayproxy.nginx.revisions import KEEP, Revisions
+from rayproxy.nginx.routes import ROUTES
+from rayproxy.nginx.templates import load_location
 from tests.support.manifests import route
 from tests.support.routes import CONF
 
@@ -83,7 +83,7 @@ def test_what_was_found_right_once_is_not_read_again(revisions, monkeypatch):
     live(revisions, chat="x")
     live(revisions, chat="x", one="1")
     read = []
-    monkeypatch.setattr("rayproxy.linking._read", lambda name, _: read.append(name))
+    monkeypatch.setattr("rayproxy.nginx.linking._read", lambda name, _: read.append(name))
     live(revisions, chat="x", one="1", two="2")
     assert "ray-chat.conf" not in read
 
@@ -198,7 +198,9 @@ def test_pruning_keeps_the_newest_the_current_and_everything_that_is_not_ours(re
 def test_a_removal_that_is_cut_short_leaves_nothing_that_looks_like_a_revision(revisions, monkeypatch):
     live(revisions, "0")
     candidate = revisions.write(tree("1"), None)
-    monkeypatch.setattr("rayproxy.revisions.shutil.rmtree", lambda *_, **__: None)  # killed before the first unlink
+    monkeypatch.setattr(
+        "rayproxy.nginx.revisions.shutil.rmtree", lambda *_, **__: None
+    )  # killed before the first unlink
     revisions.discard(candidate)
     assert not (revisions.folder / candidate.name).exists()
     monkeypatch.undo()

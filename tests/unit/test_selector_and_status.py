@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayproxy.model import Pending, Rejection
+from rayproxy.report.status import read, statuses, table, write
 from rayproxy.selector import parse_selector
-from rayproxy.status import read, statuses, table, write
 from tests.support.manifests import ref, route
 from tests.support.selectors import MATCHES, NONE
 

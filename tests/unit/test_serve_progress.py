@@ -2,10 +2,10 @@
 
 import pytest
 
-from rayproxy.api import ApiError
-from rayproxy.serve.progress import STAGES, Observed, progress
-from rayproxy.serve.refusal import RefusedError
-from rayproxy.serve.wait import follow
+from rayproxy.checkpoint.progress import STAGES, Observed, progress
+from rayproxy.checkpoint.refusal import RefusedError
+from rayproxy.checkpoint.wait import follow
+from rayproxy.kube.api import ApiError
 
 
 def rayservice(application=None, *, message="", ready=None, pending="", generation=1, observed=1):

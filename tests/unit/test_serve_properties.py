@@ -4,10 +4,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayproxy.serve import capabilities, schema
-from rayproxy.serve.checkpoint import parse
-from rayproxy.serve.manifest import build
-from rayproxy.serve.options import checked
+from rayproxy.checkpoint import capabilities, schema
+from rayproxy.checkpoint.checkpoint import parse
+from rayproxy.checkpoint.manifest import build
+from rayproxy.checkpoint.options import checked
 from tests.support import definitions, golden
 
 DOCUMENTED = yaml.safe_load((golden.INPUTS / "documented.yaml").read_text(encoding="utf-8"))

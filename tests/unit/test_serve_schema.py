@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rayproxy.serve import capabilities, schema
-from rayproxy.serve.refusal import RefusedError
+from rayproxy.checkpoint import capabilities, schema
+from rayproxy.checkpoint.refusal import RefusedError
 
 CRDS = Path(__file__).parents[1] / "crds"
 TODAY = yaml.safe_load((CRDS / "rayservices.yaml").read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from rayproxy import commands
+from rayproxy import daemon
 from rayproxy.__main__ import main
 from rayproxy.settings import Settings
 
@@ -33,7 +33,7 @@ def clean_environment(monkeypatch):
 def parsed(monkeypatch, *arguments: str) -> Settings:
     """Return the settings that `rayproxy run` would run with."""
     seen: list[Settings] = []
-    monkeypatch.setattr(commands.app, "run", lambda settings: seen.append(settings) or 0)
+    monkeypatch.setattr(daemon, "run", lambda settings: seen.append(settings) or 0)
     assert main(["run", *arguments]) == 0
     return seen[0]
 

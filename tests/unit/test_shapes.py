@@ -9,9 +9,9 @@ import pytest
 
 from rayproxy.kinds import decide, resources
 from rayproxy.kinds.backend import Policy
-from rayproxy.manifests import ManifestSource
 from rayproxy.model import Decision, Route
 from rayproxy.objects import labels_of
+from rayproxy.sources.manifests import ManifestSource
 from tests.support.manifests import snapshot, target_of
 from tests.support.shapes import NOT_ROUTED, ROUTED, ROUTED_FROM_FILES, Shape
 

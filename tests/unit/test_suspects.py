@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from rayproxy.model import Snapshot
-from rayproxy.plan import plan
-from rayproxy.reconciler import LARGE, Current, Desired, _suspects
-from rayproxy.render import BASE, File, Routed, file
-from rayproxy.revisions import Revision
-from rayproxy.routes import ROUTES, entry
+from rayproxy.nginx.render import BASE, File, Routed, file
+from rayproxy.nginx.revisions import Revision
+from rayproxy.nginx.routes import ROUTES, entry
+from rayproxy.reconcile.plan import plan
+from rayproxy.reconcile.reconciler import LARGE, Current, Desired, _suspects
 from tests.support.manifests import route
 
 FILES = {name: file(name) for name in BASE}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rayproxy.render import SAMPLE, routed
-from rayproxy.template_choice import TemplateChoice
-from rayproxy.templates import MAX_TEMPLATE_BYTES, TemplateError, check_location, load_location
+from rayproxy.nginx.render import SAMPLE, routed
+from rayproxy.nginx.template_loader import TemplateChoice
+from rayproxy.nginx.templates import MAX_TEMPLATE_BYTES, TemplateError, check_location, load_location
 
 GOOD = "location ^~ /x/{{ .Name }}/ { proxy_pass http://{{ .ClusterIP }}:{{ .Port }}/; } # {{ .Namespace }}"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rayproxy.api import Deadlines
-from rayproxy.reflector import Timing
+from rayproxy.kube.api import Deadlines
+from rayproxy.sources.reflector import Timing
 
 TIMING = Timing()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rayproxy.reflector import Timing
+from rayproxy.sources.reflector import Timing
 from tests.support.reflecting import FAST, Reflection
 from tests.support.scripted import ScriptedApi
 from tests.support.tcpproxy import TcpProxy

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rayproxy.cluster import ClusterSource
 from rayproxy.kinds import resources
 from rayproxy.kinds.rayservice import RAYSERVICES
 from rayproxy.kinds.rayservice import SERVICES as SERVICES_READ
-from rayproxy.source import NotSyncedError, UnconfirmedError
+from rayproxy.sources.base import NotSyncedError, UnconfirmedError
+from rayproxy.sources.kubernetes import ClusterSource
 from tests.support.reflecting import FAST, PATH, Diary, anonymous, rayservice
 from tests.support.scripted import Reply, ScriptedApi, Seen, page, raw, refuse
 from tests.support.waiting import stays, until

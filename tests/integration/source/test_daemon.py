@@ -125,9 +125,9 @@ def test_a_daemon_that_starts_before_an_api_server_which_refuses_serves_its_last
 
 
 POISON = """
-import rayproxy.events
+import rayproxy.report.events
 from rayproxy.kinds.rayservice import RAYSERVICES
-real_read, real_body = RAYSERVICES.read, rayproxy.events.Event.body
+real_read, real_body = RAYSERVICES.read, rayproxy.report.events.Event.body
 def read(obj):
     if obj["metadata"]["name"] == "poison-reflector":
         raise RuntimeError("a defect")
@@ -137,7 +137,7 @@ def body(event, now):
         raise RuntimeError("a defect")
     return real_body(event, now)
 object.__setattr__(RAYSERVICES, "read", read)
-rayproxy.events.Event.body = body
+rayproxy.report.events.Event.body = body
 """
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rayproxy.api import ApiError
+from rayproxy.kube.api import ApiError
 from tests.support.reflecting import PATH, QUICK, Reflection, anonymous, rayservice
 from tests.support.scripted import ScriptedApi, hold, page, raw, refuse
 from tests.support.tcpproxy import TcpProxy
@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[3]
 MEASURE = """
 import resource, sys
 from tests.support.reflecting import FAST, Diary
-from rayproxy.api import ApiServer, Login
-from rayproxy.cluster import listed
+from rayproxy.kube.api import ApiServer, Login
+from rayproxy.sources.kubernetes import listed
 from rayproxy.kinds.rayservice import RAYSERVICES
-from rayproxy.reflector import Reflector
+from rayproxy.sources.reflector import Reflector
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 diary = Diary()
 api = ApiServer(lambda: Login(sys.argv[1]), 60.0)

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from kubernetes.config import incluster_config
 
-from rayproxy.api import ApiError, ApiServer, CredentialsError
-from rayproxy.cluster import listed
 from rayproxy.kinds.rayservice import RAYSERVICES
-from rayproxy.login import from_kubeconfig, in_cluster
-from rayproxy.reflector import Reflector
+from rayproxy.kube.api import ApiError, ApiServer, CredentialsError
+from rayproxy.kube.login import from_kubeconfig, in_cluster
+from rayproxy.sources.kubernetes import listed
+from rayproxy.sources.reflector import Reflector
 from tests.support.certificates import certificate
 from tests.support.reflecting import FAST, PATH, QUICK, Diary
 from tests.support.scripted import Reply, ScriptedApi, Seen, refuse

@@ -1,0 +1,22 @@
+"""Which cluster the commands speak to, and in which namespace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rayproxy.checkpoint.refusal import RefusedError
+from rayproxy.kube.api import ApiServer, CredentialsError
+
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def connect(kubeconfig: str | None, context: str | None) -> tuple[ApiServer, str]:
+    """Return the API server and the namespace that a kubeconfig names, else those of the pod we run in."""
+    from rayproxy.kube import login  # noqa: PLC0415 - half of the time of a start, and the other commands need none of it
+
+    try:
+        return login.connect_by_kubeconfig(kubeconfig, context), login.namespace_of(kubeconfig, context)
+    except CredentialsError as error:
+        if kubeconfig or context or not _POD_NAMESPACE.exists():
+            raise RefusedError(f"no cluster to speak to: {error}") from error
+    return login.connect_in_cluster(), _POD_NAMESPACE.read_text(encoding="utf-8").strip()

@@ -1,0 +1,233 @@
+"""The RayService of a checkpoint. Pure: (checkpoint, options, capabilities) -> manifest."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rayproxy.checkpoint import fields
+from rayproxy.checkpoint.capabilities import Capabilities
+from rayproxy.checkpoint.checkpoint import ANNOTATION, MODELS, Checkpoint
+from rayproxy.checkpoint.options import Options
+from rayproxy.checkpoint.refusal import RefusedError
+from rayproxy.checkpoint.serve_config import serve_config_v1, serve_config_v2
+
+Manifest = dict[str, Any]
+
+LABELS = {"app": "prediction", "createdByFrontend": "true"}
+RAY_VERSION = "2.60.0"
+RAY_VERSION_OF_SERVE_CONFIG = "2.7.1"
+# KubeRay 1.1 and newer use an interface of the dashboard that came with this Ray.
+_DASHBOARD_HAS_SERVE = (2, 8, 0)
+_RAY_HAS_TOKENS = (2, 52, 0)
+# The first that asks for a uvicorn with which root_path is right. The images of older ones hold uvicorn 0.22, and
+# with a root_path their workers are never ready: ray-project/kuberay#4494.
+_RAY_HAS_ROOT_PATH = (2, 60, 0)
+# DataTunerX writes Ray's version into the image's name without the dots: ray271, ray2600.
+_RAY_IN_NAME = re.compile(r"(?:^|/)ray(\d)(\d{1,3})(\d)-")
+# The old cluster is deleted this long after the last stream may end: the proxy has to see the switch first.
+_DELETION_MARGIN = 100
+
+
+def build(checkpoint: Checkpoint, options: Options, capabilities: Capabilities) -> Manifest:
+    """Return the RayService that serves `checkpoint`."""
+    metadata: dict[str, Any] = {"name": checkpoint.name, "labels": dict(LABELS)}
+    if checkpoint.namespace:
+        metadata["namespace"] = checkpoint.namespace
+    if checkpoint.llm_checkpoint:
+        metadata["annotations"] = {ANNOTATION: checkpoint.llm_checkpoint}
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": metadata,
+        "spec": {
+            **_upgrade(options, capabilities),
+            "serveService": _serve_service(checkpoint, options),
+            **_serve_config(checkpoint, options, capabilities),
+            "rayClusterConfig": _cluster(checkpoint, options, capabilities),
+        },
+    }
+
+
+def service_name(name: str) -> str:
+    """Return the name of the Service of the RayService `name`."""
+    return f"{name}-service"
+
+
+def _upgrade(options: Options, capabilities: Capabilities) -> dict[str, Any]:
+    """Return what keeps running streams alive while a new cluster takes over."""
+    upgrade: dict[str, Any] = {}
+    if capabilities.upgrade_strategy:
+        upgrade["upgradeStrategy"] = {"type": "NewCluster"}
+    if capabilities.deletion_delay:
+        upgrade["rayClusterDeletionDelaySeconds"] = options.read_timeout + _DELETION_MARGIN
+    if capabilities.exclude_head:
+        upgrade["excludeHeadPodFromServeSvc"] = True
+    return upgrade
+
+
+def _serve_service(checkpoint: Checkpoint, options: Options) -> dict[str, Any]:
+    port = {"name": "serve", "port": options.port, "protocol": "TCP", "targetPort": options.port}
+    return {
+        "metadata": {"name": service_name(checkpoint.name), "labels": {"app": "inference"}},
+        "spec": {"type": "ClusterIP", "ports": [port]},
+    }
+
+
+def _serve_config(checkpoint: Checkpoint, options: Options, capabilities: Capabilities) -> dict[str, Any]:
+    root = root_path(checkpoint, options, capabilities)
+    if capabilities.serve_config_v2:
+        return {"serveConfigV2": serve_config_v2(options, root)}
+    if root:
+        raise RefusedError(
+            "--root-path: KubeRay 1.0's serveConfig has no place for it; leave it out, or use KubeRay 1.1"
+        )
+    return {"serveConfig": serve_config_v1(options)}
+
+
+def _cluster(checkpoint: Checkpoint, options: Options, capabilities: Capabilities) -> dict[str, Any]:
+    version = ray_version(options, capabilities)
+    cluster: dict[str, Any] = {"rayVersion": version}
+    if capabilities.auth_options and _numbers(version) >= _RAY_HAS_TOKENS:
+        # Whoever reaches Ray's dashboard without a token can run code on the cluster.
+        cluster["authOptions"] = {"mode": "token"}
+    if options.max_replicas is not None:
+        cluster["enableInTreeAutoscaling"] = True
+    return cluster | {
+        "headGroupSpec": _head(checkpoint, options),
+        "workerGroupSpecs": [_workers(checkpoint, options)],
+    }
+
+
+def ray_version(options: Options, capabilities: Capabilities) -> str:
+    """Return the version that the RayService names; refuse one that KubeRay cannot serve with."""
+    if not capabilities.serve_config_v2:
+        return options.ray_version or RAY_VERSION_OF_SERVE_CONFIG
+    version = options.ray_version or RAY_VERSION
+    if _numbers(version) < _DASHBOARD_HAS_SERVE:
+        raise RefusedError(
+            f"--ray-version {version}: KubeRay 1.1 and newer needs Ray 2.8.0 or newer in the image. "
+            "Build the image on a newer Ray, or use KubeRay 1.0"
+        )
+    return version
+
+
+def root_path(checkpoint: Checkpoint, options: Options, capabilities: Capabilities) -> str:
+    """Return the path under which callers find the model, for Ray Serve to know; "" where it is not told."""
+    if options.root_path is not None:
+        return options.root_path
+    versions = [ray_version(options, capabilities), written_version(checkpoint)]
+    old = any(version and _numbers(version) < _RAY_HAS_ROOT_PATH for version in versions)
+    return "" if old or not capabilities.serve_config_v2 else f"/apis/rayservice/{checkpoint.name}"
+
+
+def written_version(checkpoint: Checkpoint) -> str:
+    """Return the version of Ray that the image's name says, or ""."""
+    written = _RAY_IN_NAME.search(checkpoint.image)
+    return ".".join(written.groups()) if written else ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def _head(checkpoint: Checkpoint, options: Options) -> dict[str, Any]:
+    ports = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "serve": options.port}
+    container = {
+        **_container("ray-head", checkpoint),
+        "ports": [_port(name, number) for name, number in ports.items()],
+        "resources": {
+            "limits": {"cpu": "2000m", "memory": "8Gi"},
+            "requests": {"cpu": "1000m", "memory": "4Gi"},
+        },
+    }
+    return {
+        "serviceType": "ClusterIP",
+        # No CPUs either: a replica on the head would find no model there.
+        "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "0", "num-gpus": "0"},  # noqa: S104 - inside the Pod
+        "template": {"spec": {**_pull_secrets(options), "containers": [container]}},
+    }
+
+
+def _workers(checkpoint: Checkpoint, options: Options) -> dict[str, Any]:
+    return {
+        "groupName": "worker",
+        "replicas": options.replicas,
+        "minReplicas": options.replicas,
+        "maxReplicas": options.max_replicas or options.replicas,
+        "rayStartParams": {},
+        "template": {"spec": _worker_pod(checkpoint, options)},
+    }
+
+
+def _worker_pod(checkpoint: Checkpoint, options: Options) -> dict[str, Any]:
+    limits = {"cpu": options.cpu, "memory": options.memory}
+    if options.gpus:
+        limits["nvidia.com/gpu"] = str(options.gpus)
+    volumes, mounts = _volumes(options)
+    tolerations = [fields.toleration(text) for text in options.tolerations]
+    container = {
+        **_container("ray-worker", checkpoint),
+        "env": [{"name": name, "value": value} for name, value in environment(checkpoint, options).items()],
+        "ports": [_port("serve", options.port)],
+        "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", "ray stop"]}}},
+        "resources": {"limits": limits, "requests": dict(limits)},
+        **({"volumeMounts": mounts} if mounts else {}),
+    }
+    return {
+        **_pull_secrets(options),
+        **({"nodeSelector": dict(options.node_selector)} if options.node_selector else {}),
+        **({"tolerations": tolerations} if tolerations else {}),
+        **({"volumes": volumes} if volumes else {}),
+        "containers": [container],
+    }
+
+
+def environment(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
+    """Return the workers' environment: what the model server reads, then what the user adds."""
+    own = {
+        "BASE_MODEL_DIR": checkpoint.base_model_dir,
+        "CHECKPOINT_DIR": checkpoint.checkpoint_dir,
+        "SERVING_MODEL_NAME": options.model_name,
+        "SERVING_MAX_LENGTH": options.max_length,
+        "SERVING_DTYPE": options.dtype,
+        "SERVING_QUANTIZATION": options.quantization,
+        "SERVING_GPU_MEMORY_UTILIZATION": options.gpu_memory_utilization,
+        "SERVING_ENGINE": options.engine,
+        "SERVING_TENSOR_PARALLEL_SIZE": options.gpus if options.gpus > 1 else None,
+        "SERVING_TRUST_REMOTE_CODE": "true" if options.trust_remote_code else None,
+    }
+    taken = {name: str(value) for name, value in own.items() if value is not None}
+    twice = sorted(taken.keys() & options.env.keys())
+    if twice:
+        raise RefusedError(f"--env {', '.join(twice)}: set already, by the checkpoint or by an option of its own")
+    return taken | options.env
+
+
+def _volumes(options: Options) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
+    if options.storage:
+        claim, path = fields.volume(options.storage)
+        volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+        where = {"subPath": path} if path else {}
+        mounts.append({"name": "models", "mountPath": MODELS, **where, "readOnly": True})
+    # Tensor parallel ranks talk through shared memory, and a container's default is 64Mi.
+    size = options.shm_size or ("10Gi" if options.gpus > 1 else None)
+    if size:
+        volumes.append({"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": size}})
+        mounts.append({"name": "dshm", "mountPath": "/dev/shm"})  # noqa: S108 - a mount point
+    return volumes, mounts
+
+
+def _container(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    return {"name": name, "image": checkpoint.image, "imagePullPolicy": checkpoint.image_pull_policy}
+
+
+def _port(name: str, number: int) -> dict[str, Any]:
+    return {"name": name, "containerPort": number, "protocol": "TCP"}
+
+
+def _pull_secrets(options: Options) -> dict[str, Any]:
+    names = options.image_pull_secrets
+    return {"imagePullSecrets": [{"name": name} for name in names]} if names else {}

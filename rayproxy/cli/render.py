@@ -1,0 +1,73 @@
+"""`rayproxy render`."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic_settings import SettingsConfigDict
+
+from rayproxy import parts
+from rayproxy.kinds import decide
+from rayproxy.model import Route, Snapshot
+from rayproxy.nginx.render import File, render
+from rayproxy.nginx.template_loader import TemplateChoice
+from rayproxy.settings import Settings
+from rayproxy.sources.base import Nobody
+
+
+class Render(Settings):
+    """Show what would be written; changes nothing."""
+
+    model_config = SettingsConfigDict(cli_shortcuts={"output": "o"})
+
+    output: Path | None = None
+    """folder to write the files to (default: standard output)"""
+    diff: bool = False
+    """show the difference to the live revision; exit code 1 when there is one"""
+
+    def main(self) -> int:
+        """Render once."""
+        files = self._files()
+        if self.diff:
+            return self._print_diff(files)
+        if self.output is None:
+            print("\n".join(f"# {name}\n{file.text}" for name, file in sorted(files.items())))
+            return 0
+        self.output.mkdir(parents=True, exist_ok=True)
+        for name, file in files.items():
+            (self.output / name).write_text(file.text)
+        print(f"{len(files)} files in {self.output}")
+        return 0
+
+    def _files(self) -> Mapping[str, File]:
+        template, _ = TemplateChoice(self.template, lambda _: None)()
+        snapshot = look(self)
+        for problem in snapshot.problems:
+            print(f"skipped: {problem}", file=sys.stderr)
+        decisions = decide(snapshot, parts.make_policy(self))
+        for decision in decisions:
+            if not isinstance(decision, Route):
+                print(f"{type(decision).__name__.lower()}: {decision.ref}: {decision.message}", file=sys.stderr)
+        return render(decisions, template, parts.nginx_conf(self))
+
+    def _print_diff(self, files: Mapping[str, File]) -> int:
+        revisions = parts.make_revisions(self)
+        current = revisions.current()
+        live = revisions.files(current, current.sums) if current else {}
+        lines: list[str] = []
+        for name in sorted(live.keys() | files.keys()):
+            old, new = (side[name].text.splitlines(keepends=True) if name in side else [] for side in (live, files))
+            lines += difflib.unified_diff(old, new, f"live/{name}", f"desired/{name}")
+        sys.stdout.writelines(lines)
+        return 1 if lines else 0
+
+
+def look(settings: Settings) -> Snapshot:
+    """Look at the source once, without a daemon."""
+    server = parts.make_api(settings) if settings.source == "kubernetes" else None
+    source = parts.make_source(settings, server, Nobody(), threading.Event())
+    return source.confirm()

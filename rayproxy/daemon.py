@@ -1,0 +1,195 @@
+"""The composition root: settings become objects, objects become threads, signals become an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from wsgiref.simple_server import WSGIServer
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from rayproxy import log, parts
+from rayproxy.admin.server import application, serve
+from rayproxy.listen import kernel_has_ipv6, parse_listen
+from rayproxy.nginx.process import ManagedNginx
+from rayproxy.nginx.template_loader import TemplateChoice
+from rayproxy.nginx.templates import BUILT_IN
+from rayproxy.reconcile.loop import Loop, Signals
+from rayproxy.reconcile.reconciler import Reconciler, Rules
+from rayproxy.report.events import Event, Recorder
+from rayproxy.report.metrics import Metrics
+from rayproxy.report.reporter import Reporter, event_failed
+from rayproxy.settings import IN_CLUSTER, Settings
+from rayproxy.sources.filewatcher import watch_folders
+
+HEARTBEAT = 180.0  # s without a turn of the loop after which the process is better started anew
+STOP_GRACE = 2.0  # s for a managed nginx to end its streams, and as long again to end at all
+PR_SET_DUMPABLE = 4  # prctl(2)
+
+
+class StartError(Exception):
+    """Say why the daemon cannot start, and what to do."""
+
+
+def run(settings: Settings) -> int:
+    """Run the daemon until it is told to stop; return its exit code."""
+    log.configure(settings.log_level)
+    if IN_CLUSTER:  # nginx shares the pod's processes and must not read the token out of this one
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    try:
+        with _locked(settings.state):
+            return App(settings).run()
+    finally:
+        log.flush()
+
+
+class App:
+    """Hold the parts of one daemon."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.failed = False
+        self.signals = Signals(threading.Event(), threading.Event(), threading.Event())
+        self.metrics = Metrics(CollectorRegistry())
+        self.revisions = parts.make_revisions(settings)
+        self.nginx = parts.make_nginx(settings, self.signals.stop)
+        server = parts.make_api(settings) if settings.source == "kubernetes" else None
+        record: Callable[[Event], None] = _ignore
+        self.threads: list[tuple[str, Callable[[], None]]] = []
+        if server and settings.events:
+            recorder = Recorder(server, partial(event_failed, self.metrics))
+            record = recorder.record
+            self.threads.append(("events", recorder.run))
+        self.reporter = Reporter(self.metrics, settings.state / "status.json", record, settings.pending_warning)
+        self.source = parts.make_source(settings, server, self.reporter, self.signals.wake)
+        self.loop = Loop(self._reconciler(), self.reporter, self.signals, settings.resync)
+        self.last_good = parts.first_revision(self.revisions, settings)
+
+    def run(self) -> int:
+        """Run until a signal, or until a thread dies; return the exit code."""
+        if not kernel_has_ipv6():
+            structlog.get_logger().info("this kernel has no IPv6: every address means every IPv4 address")
+        admin = self._admin()
+        threads = [*self.threads, ("admin", admin.serve_forever)]
+        threads += self.source.threads
+        for name, body in threads:
+            threading.Thread(target=self._guard, args=(name, body), name=name, daemon=True).start()
+        with _handlers(self.signals):  # to the end: a second SIGTERM must not leave a managed nginx behind
+            with self._watched_files():
+                self._guard("loop", self.loop.run)
+            admin.server_close()
+            self.source.stop()
+            if isinstance(self.nginx, ManagedNginx):
+                self.nginx.stop(STOP_GRACE)
+        return 1 if self.failed else 0
+
+    def healthy(self) -> str | None:
+        """Return why the process should be started anew, or None: an API server that is away is no reason."""
+        silent = time.monotonic() - self.loop.beat
+        return f"the loop has not turned for {silent:.0f} s" if silent > HEARTBEAT else None
+
+    def ready(self) -> str | None:
+        """Return why callers should stay away, or None: once a whole snapshot, or the last good one, is served."""
+        if self.reporter.served:
+            return None
+        if self.revisions.routes(self.last_good) and self.nginx.served() == self.last_good.name:
+            return None
+        return self.reporter.problem
+
+    def _reconciler(self) -> Reconciler:
+        conf = parts.nginx_conf(self.settings)
+        check = partial(parts.check_template, revisions=self.revisions, nginx=self.nginx, conf=conf)
+        rules = Rules(parts.make_policy(self.settings), conf, TemplateChoice(self.settings.template, check))
+        return Reconciler(self.source, self.revisions, self.nginx, rules)
+
+    def _admin(self) -> WSGIServer:
+        app = application(self.metrics.registry, self.healthy, self.ready)
+        try:
+            return serve(parse_listen(self.settings.admin_listen), app)
+        except OSError as error:
+            raise StartError(
+                f"cannot listen on {self.settings.admin_listen}: {error.strerror}; "
+                "choose another address with RAYPROXY_ADMIN_LISTEN"
+            ) from error
+
+    @contextlib.contextmanager
+    def _watched_files(self) -> Iterator[None]:
+        trees = list(self.source.watched)
+        folders = [] if self.settings.template in BUILT_IN else [Path(self.settings.template).parent]
+        folders, trees = ([each for each in group if each.is_dir()] for group in (folders, trees))
+        observer = watch_folders(folders, trees, self.signals.wake.set)
+        try:
+            yield
+        finally:
+            observer.stop()
+
+    def _guard(self, name: str, body: Callable[[], None]) -> None:
+        """Run a thread's body; a defect in one ends the process, which must not live on blind."""
+        try:
+            body()
+        except BaseException:  # noqa: BLE001 - nothing may pass a thread's end unseen
+            words = "a thread died of a defect; the daemon ends (an external nginx goes on)"
+            structlog.get_logger().exception(words, thread=name)
+            self.failed = True
+        self.signals.stop.set()
+        self.signals.wake.set()
+
+
+def _ignore(_: Event) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """Hold the state folder for this process alone; raise StartError."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        lock = (state / "lock").open("a+")
+    except OSError as error:
+        raise StartError(
+            f"the state folder {state} cannot be written: {error.strerror}; choose another with RAYPROXY_STATE_DIR"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise StartError(
+                f"another rayproxy (pid {lock.read().strip() or 'unknown'}) uses the state folder {state}: "
+                "stop it, or choose another folder with RAYPROXY_STATE_DIR"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _handlers(signals: Signals) -> Iterator[None]:
+    def stop(number: int, _: FrameType | None) -> None:
+        if signals.stop.is_set() and number == signal.SIGINT:
+            os._exit(130)
+        signals.stop.set()
+        signals.wake.set()
+
+    def resync(_: int, __: FrameType | None) -> None:
+        signals.resync.set()
+        signals.wake.set()
+
+    chosen = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: resync, signal.SIGUSR1: resync}
+    before = {number: signal.signal(number, handler) for number, handler in chosen.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,75 @@
+"""Read address, CA and token as the `kubernetes` package does, from a pod's service account or a kubeconfig.
+
+Imported only where a cluster is spoken to: that package is half of the daemon's start.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+from kubernetes import client
+from kubernetes.config import ConfigException, incluster_config, kube_config
+
+from rayproxy.kube.api import ApiServer, CredentialsError, Login
+
+IN_CLUSTER_REFRESH = 60.0  # s; kubelet rotates a projected token long before it expires
+KUBECONFIG_REFRESH = 600.0  # s; a login program may be slow
+
+
+def connect_in_cluster() -> ApiServer:
+    """Connect with the pod's service account; raise CredentialsError."""
+    return ApiServer(in_cluster, IN_CLUSTER_REFRESH)
+
+
+def connect_by_kubeconfig(path: str | None, context: str | None) -> ApiServer:
+    """Connect with a kubeconfig (default: KUBECONFIG, then ~/.kube/config) and its context; raise CredentialsError."""
+    return ApiServer(partial(from_kubeconfig, path, context), KUBECONFIG_REFRESH)
+
+
+def in_cluster() -> Login:
+    """Read the pod's service account; raise CredentialsError."""
+    configuration = client.Configuration()
+    try:
+        incluster_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+        return _login(configuration)
+    except (ConfigException, OSError, ValueError) as error:
+        raise CredentialsError(f"not inside a pod with a service account token: {error}") from error
+
+
+def from_kubeconfig(path: str | None, context: str | None) -> Login:
+    """Read a kubeconfig (default: KUBECONFIG, then ~/.kube/config) and its context; raise CredentialsError."""
+    configuration = client.Configuration()
+    try:
+        kube_config.load_kube_config(path, context, configuration, persist_config=False)  # type: ignore[no-untyped-call]
+        return _login(configuration)
+    except Exception as error:  # a file that is being written raises whatever the parsers and login programs do
+        where = path or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+        raise CredentialsError(
+            f"the kubeconfig {where} cannot be used: {error}. Set KUBECONFIG, or use --source manifests"
+        ) from error
+
+
+def namespace_of(path: str | None, context: str | None) -> str:
+    """Return the namespace that a kubeconfig's context names, else "default"."""
+    files = kube_config.KubeConfigMerger(path or kube_config.KUBE_CONFIG_DEFAULT_LOCATION)  # type: ignore[no-untyped-call]
+    chosen = files.config["contexts"].get_with_name(context or files.config["current-context"])
+    return str(chosen["context"].safe_get("namespace") or "default")
+
+
+def _login(configuration: client.Configuration) -> Login:
+    authorization = (configuration.get_api_key_with_prefix("BearerToken") or "").strip()
+    if not re.fullmatch(r"[\x20-\x7e]*", authorization):
+        raise CredentialsError("the token holds a character that no HTTP header may have")
+    if authorization.lower() == "bearer":  # the token file held nothing but space
+        authorization = ""
+    files = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
+    ca, certificate, key = (Path(file).read_bytes() if file else b"" for file in files)
+    return Login(
+        configuration.host.rstrip("/"),
+        authorization,
+        (ca, certificate, key, bool(configuration.verify_ssl), configuration.tls_server_name or ""),
+        (configuration.cert_file, configuration.key_file) if configuration.cert_file else None,
+        configuration.proxy or "",
+    )

@@ -1,0 +1,130 @@
+"""Read the nginx templates: the project's own, and the operator's location template.
+
+A location template is text with {{ Name }}, {{ Namespace }}, {{ ClusterIP }} and {{ Port }} in it, and {% if %} where
+wanted, such as {% if StreamBody %}; the dots of Go templates, {{ .Name }}, are understood. Loops, filters, calls and
+everything else of jinja2 are refused when the template is read: so a bad template is one clear error before anything
+is rendered, and none can run for ever or blow up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import jinja2
+from jinja2 import nodes
+
+_PACKAGE = Path(__file__).parents[1]
+FOLDER = next(path for path in (_PACKAGE / "_nginx", _PACKAGE.parent / "nginx") if path.is_dir())
+
+BUILT_IN = ("prefix", "documented")
+VARIABLES = ("ClusterIP", "Name", "Namespace", "Port", "StreamBody")
+MAX_TEMPLATE_BYTES = 64 * 1024
+
+ANSWER_FIELDS = "include answer-fields.conf;"
+
+_COMMENT = re.compile(r"#.*")
+_ADD_HEADER = re.compile(r"\badd_header\b")
+_GO_DOT = re.compile(r"(\{[{%]-?\s*(?:if\s+)?)\.([A-Z])")
+_ALLOWED_NODES = (
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.If, nodes.CondExpr, nodes.Compare,
+    nodes.Operand, nodes.Const, nodes.And, nodes.Or, nodes.Not,
+)  # fmt: skip
+
+_environment = jinja2.Environment(
+    undefined=jinja2.StrictUndefined,
+    autoescape=False,  # noqa: S701 - jinja2 escapes for HTML only; values pass full-match checks instead
+    keep_trailing_newline=True,
+    trim_blocks=False,
+)
+
+
+class TemplateError(Exception):
+    """Say what is wrong with a location template, and where."""
+
+
+@dataclass(frozen=True)
+class LocationTemplate:
+    """Hold a checked location template; equal texts are equal templates."""
+
+    name: str
+    text: str
+
+    @property
+    def adds_redirect(self) -> bool:
+        """Tell whether the slash-less path needs a location of its own: prefix locations redirect by themselves."""
+        return self.name != "prefix"
+
+    @property
+    def can_stream_bodies(self) -> bool:
+        """Tell whether it makes a difference for routes whose request bodies are to be streamed."""
+        return any(name.name == "StreamBody" for name in _environment.parse(self.text).find_all(nodes.Name))
+
+    def render(self, values: dict[str, object]) -> str:
+        """Return the location's text for one route; raise TemplateError, for a number compared with a text, say."""
+        try:
+            return _compiled(self.text).render(values)
+        except Exception as error:
+            raise TemplateError(f"the location template {self.name} fails for {values}: {error}") from error
+
+
+def load_location(choice: str) -> LocationTemplate:
+    """Load `prefix`, `documented` or a file; raise TemplateError that says what to mend."""
+    path = FOLDER / f"ray-location.{choice}.conf.j2" if choice in BUILT_IN else Path(choice)
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_TEMPLATE_BYTES + 1)
+    except OSError as error:
+        raise TemplateError(f"the location template {path} cannot be read: {error.strerror}") from error
+    if len(raw) > MAX_TEMPLATE_BYTES:
+        raise TemplateError(f"the location template {path} is larger than {MAX_TEMPLATE_BYTES} bytes")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise TemplateError(f"the location template {path} is not UTF-8: {error.reason}") from error
+    return check_location(choice, text)
+
+
+def check_location(name: str, text: str) -> LocationTemplate:
+    """Return the template, or raise TemplateError with the line and the reason."""
+    text = _GO_DOT.sub(r"\1\2", text)
+    try:
+        for node in _environment.parse(text).find_all(nodes.Node):
+            _check_node(name, node)
+        _compiled(text)  # only now: to compile is to compute what is constant, such as 10 ** 10 ** 10
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(f"the location template {name}, line {error.lineno}: {error.message}") from error
+    except (RecursionError, SyntaxError, MemoryError) as error:
+        raise TemplateError(f"the location template {name} nests too deep") from error
+    directives = _COMMENT.sub("", text)
+    if _ADD_HEADER.search(directives) and ANSWER_FIELDS not in directives:
+        raise TemplateError(
+            f"the location template {name} has an add_header, with which nginx drops the fields that shut pages in: "
+            f"write `{ANSWER_FIELDS}` beside it"
+        )
+    return LocationTemplate(name, text)
+
+
+def _check_node(name: str, node: nodes.Node) -> None:
+    where = f"the location template {name}, line {node.lineno}"
+    if isinstance(node, nodes.Name) and node.name not in VARIABLES:
+        raise TemplateError(f"{where}: no variable {node.name}; there are {', '.join(VARIABLES)}")
+    if not isinstance(node, _ALLOWED_NODES):
+        raise TemplateError(
+            f"{where}: {type(node).__name__.lower()} is not allowed; "
+            "a location template has variables and {% if %} only"
+        )
+
+
+@lru_cache(maxsize=16)
+def _compiled(text: str) -> jinja2.Template:
+    return _environment.from_string(text)
+
+
+@lru_cache(maxsize=16)
+def own(name: str) -> Callable[..., str]:
+    """Return the render function of one of the project's own templates, such as nginx.conf.j2."""
+    return _environment.from_string((FOLDER / name).read_text()).render

@@ -1,0 +1,1 @@
+"""The central cycle, and when it runs."""

@@ -1,0 +1,275 @@
+"""Reconcile: make what nginx serves equal to what the source wishes. `run_once` is the whole design."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from rayproxy.kinds import KINDS, decide, route_file
+from rayproxy.kinds.backend import Policy
+from rayproxy.model import Decision, Rejection, Route, Snapshot
+from rayproxy.nginx import render
+from rayproxy.nginx.process import ConfigRefusedError, Nginx, UnprovenError
+from rayproxy.nginx.render import BASE, FIXED, File, Routed, RouteFiles
+from rayproxy.nginx.revisions import Revision, Revisions
+from rayproxy.nginx.routes import entry
+from rayproxy.nginx.templates import BUILT_IN, LocationTemplate
+from rayproxy.reconcile.bisect import accept
+from rayproxy.reconcile.plan import Changes, plan, vanishes_at_once
+from rayproxy.sources.base import Source
+
+LARGE = 1000  # routes; below, nginx -t on the whole takes some 30 ms
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What an operator decided; `template` returns the location template to use now and what is wrong with it."""
+
+    policy: Policy
+    nginx: render.NginxConf
+    template: Callable[[], tuple[LocationTemplate, tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What should be served, and what was decided on the way to it; `routes` by the names of their files."""
+
+    snapshot: Snapshot
+    decisions: tuple[Decision, ...]
+    routes: Mapping[str, Routed]
+    base: Mapping[str, File]
+    problems: tuple[str, ...]
+    independent: bool  # no route's file can collide with another's: the template is one of our own
+
+    @cached_property
+    def files(self) -> dict[str, File]:
+        """Return every file of the revision but for revision.conf, which names the revision itself."""
+        return {**self.base, **render.route_files(self.routes)}
+
+    @cached_property
+    def sums(self) -> dict[str, str]:
+        """Return {file name: digest}."""
+        return {name: file.digest for name, file in self.files.items()}
+
+
+@dataclass(frozen=True)
+class Current:
+    """What is live, as it was read back: nothing where there is no revision that can be trusted."""
+
+    revision: Revision | None
+    routes: Mapping[str, Route]
+
+    @property
+    def sums(self) -> Mapping[str, str]:
+        """Return {file name: digest}."""
+        return self.revision.sums if self.revision else {}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cycle found and did."""
+
+    decisions: tuple[Decision, ...]
+    problems: tuple[str, ...]
+    revision: str
+    changes: Changes
+    reloaded: bool
+
+
+class Reconciler:
+    """The parts together. What is live is never remembered here, it is read back each time."""
+
+    def __init__(self, source: Source, revisions: Revisions, nginx: Nginx, rules: Rules) -> None:
+        self.source = source
+        self.revisions = revisions
+        self.nginx = nginx
+        self.rules = rules
+        self._route_files = RouteFiles()
+        self._refused: dict[str, tuple[str, str]] = {}  # file -> (digest, nginx's words): not tried twice as it is
+
+    def run_once(self, *, resync: bool = False) -> Outcome:
+        """Make what is served what the objects say.
+
+        Raises whatever is wrong with the world (source, template, disk, nginx); what was served then still is.
+        """
+        try:
+            # 1. observe: everything at once, or nothing is changed
+            snapshot = self.source.snapshot()
+            # 2. desire: each object accepted, pending or rejected; the accepted ones rendered
+            desired = self._desire(snapshot)
+            # 3. current: read back from disk
+            current = self._current(resync=resync)
+            # 4. plan: what is unknown is held, and a second look decides where most would vanish
+            desired, changes = self._plan(desired, current)
+            # 5. accept: written and tested; what nginx refuses is left out, and only that
+            candidate, desired = self._accept(desired, current, changes)
+        except Exception:
+            self._mend(self.revisions.current())  # whatever is unknown or cannot be written, what is live is served
+            raise
+        # 6. apply: switched, reloaded, proven, or switched back
+        reloaded = self._apply(candidate, current.revision)
+        reloaded |= self._mend(candidate)
+        # 7. report: whoever called tells everyone
+        return Outcome(desired.decisions, desired.problems, candidate.name, changes, reloaded)
+
+    def _mend(self, revision: Revision | None) -> bool:
+        """Reload where nginx serves something else than this revision: restarted, or without a worker."""
+        if revision is None or self.nginx.served() == revision.name:
+            return False
+        self.nginx.reload(revision.name)
+        return True
+
+    def _desire(self, snapshot: Snapshot) -> Desired:
+        template, problems = self.rules.template()
+        decisions = decide(snapshot, self.rules.policy)
+        wanted = [decision for decision in decisions if isinstance(decision, Route)]
+        routes = self._route_files(wanted, template, self.rules.nginx)
+        base = render.render_base(decisions, self.rules.nginx)
+        independent = template.name in BUILT_IN
+        return Desired(snapshot, tuple(decisions), routes, base, problems + snapshot.problems, independent)
+
+    def _current(self, *, resync: bool) -> Current:
+        """Read the live revision; at a resync every byte of it, and what nginx refused gets another chance."""
+        revision = self.revisions.current()
+        if resync:
+            self._refused.clear()
+            if revision and not self.revisions.intact(revision):
+                revision = self.revisions.salvage(revision)
+        return Current(revision, self.revisions.routes(revision) if revision else {})
+
+    def _plan(self, desired: Desired, current: Current) -> tuple[Desired, Changes]:
+        held = self._hold(desired, current)
+        changes = plan(current.sums, held.sums)
+        if vanishes_at_once(current.routes, changes):
+            held = self._hold(self._desire(self.source.confirm()), current)
+            changes = plan(current.sums, held.sums)
+        return held, changes
+
+    def _hold(self, desired: Desired, current: Current) -> Desired:
+        """Keep what is live where what should be is not known, or was refused by nginx as it is."""
+        missing = {name: route for name, route in current.routes.items() if name not in desired.routes}
+        routes = {**self._live(_unknown(missing, desired.snapshot), current), **desired.routes}
+        return self._without_refused(replace(desired, routes=routes), current)
+
+    def _live(self, routes: Mapping[str, Route], current: Current) -> dict[str, Routed]:
+        """Return routes as they are live."""
+        if current.revision is None:
+            return {}
+        files = self.revisions.files(current.revision, routes)
+        return {name: Routed(routes[name], file, entry(routes[name])) for name, file in files.items()}
+
+    def _without_refused(self, desired: Desired, current: Current) -> Desired:
+        """Put the last good version, or nothing, in the place of each file that nginx refused as it is."""
+        refused = {
+            name: words
+            for name, (digest, words) in self._refused.items()
+            if name in desired.routes and desired.routes[name].file.digest == digest
+        }
+        if not refused:
+            return desired
+        kept = self._live({name: current.routes[name] for name in refused.keys() & current.routes.keys()}, current)
+        decisions = tuple(_refuse(decision, refused, kept) for decision in desired.decisions)
+        routes = {name: each for name, each in desired.routes.items() if name not in refused} | kept
+        return replace(
+            desired, decisions=decisions, routes=routes, base=render.render_base(decisions, self.rules.nginx)
+        )
+
+    def _accept(self, desired: Desired, current: Current, changes: Changes) -> tuple[Revision, Desired]:
+        """Write the desired revision and test it; leave out what nginx refuses, and only that."""
+        live = current.revision
+        if live and live.whole and not changes:
+            return live, desired
+        try:
+            return self._tested(desired.files, live, _suspects(desired, current, changes)), desired
+        except ConfigRefusedError as error:
+            wishes = [name for name in (*changes.update, *changes.create) if name in desired.routes]
+            if not wishes:
+                raise
+            first_words = error
+        start = {name: file for name, file in desired.files.items() if name not in wishes}
+        if live:
+            start |= self.revisions.files(live, live.sums.keys() & set(wishes))
+        # oldest first: the younger one loses
+        wishes.sort(key=lambda name: (desired.routes[name].route.created or "~", name))
+        _, refused = accept(
+            lambda files: self.revisions.discard(self._tested(files, live)), start, wishes, desired.files
+        )
+        if not refused:  # what failed a moment ago passes now: the world outside the files changed
+            raise first_words
+        self._refused |= {name: (desired.files[name].digest, words) for name, words in refused.items()}
+        desired = self._without_refused(desired, current)
+        return self._tested(desired.files, live), desired
+
+    def _tested(
+        self, files: Mapping[str, File], current: Revision | None, suspects: Mapping[str, File] | None = None
+    ) -> Revision:
+        """Write a revision and return it if nginx -t passes on it, or on the suspects among its files alone."""
+        candidate = self.revisions.write(files, current)
+        tested = candidate if suspects is None else self.revisions.write(suspects, current)
+        try:
+            self.nginx.test(tested.conf)
+        except BaseException:
+            self.revisions.discard(candidate)
+            raise
+        finally:
+            if tested.name != candidate.name:
+                self.revisions.discard(tested)
+        return candidate
+
+    def _apply(self, candidate: Revision, previous: Revision | None) -> bool:
+        """Activate the candidate and reload; without the proof that it is served, bring the previous one back."""
+        if previous and candidate.name == previous.name:
+            return False
+        self.revisions.activate(candidate)
+        try:
+            self.nginx.reload(candidate.name)
+        except UnprovenError:
+            if previous:
+                self.revisions.activate(previous)
+                self.nginx.reload(previous.name)
+            raise
+        self.revisions.settle()
+        self.revisions.prune()
+        return True
+
+
+def _unknown(missing: Mapping[str, Route], snapshot: Snapshot) -> dict[str, Route]:
+    """Return the live routes whose objects may well be there; a Service that is known to be gone takes its route."""
+    kinds = [kind for kind in KINDS.values() if kind.routed in snapshot.unknown]
+    there = {
+        kind.name: None
+        if kind.services in snapshot.unknown
+        else {service.cluster_ip for service in snapshot.of(kind.services)}
+        for kind in kinds
+    }
+    return {name: route for name, route in missing.items() if route.ref.kind in there and _leads_to(route, there)}
+
+
+def _leads_to(route: Route, there: Mapping[str, set[str] | None]) -> bool:
+    addresses = there[route.ref.kind]
+    return addresses is None or any(target.host.strip("[]") in addresses for target in route.targets)
+
+
+def _suspects(desired: Desired, current: Current, changes: Changes) -> dict[str, File] | None:
+    """Return what must be tested of a large revision, or None for all of it.
+
+    nginx has loaded the unchanged files already, and with our own templates no two files can collide. With 5,000
+    routes, testing all of them again costs as long as the reload, and the reload proves the whole tree anyway.
+    """
+    live = current.revision
+    if live is None or not live.whole or not desired.independent or len(desired.routes) < LARGE:
+        return None
+    if not set(FIXED).isdisjoint(changes.names):
+        return None
+    changed = {name: file for name, file in desired.files.items() if live.sums.get(name) != file.digest}
+    return {name: desired.files[name] for name in BASE} | changed
+
+
+def _refuse(decision: Decision, refused: Mapping[str, str], kept: Mapping[str, Routed]) -> Decision:
+    if not isinstance(decision, Route) or (name := route_file(decision.ref)) not in refused:
+        return decision
+    until = "; its last good version goes on being served" if name in kept else ""
+    return Rejection(
+        decision.ref, decision.uid, "RefusedByNginx", f"nginx -t refuses its route: {refused[name]}{until}"
+    )

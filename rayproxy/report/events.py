@@ -1,0 +1,113 @@
+"""Kubernetes Events on the RayServices, so that `kubectl describe` says what the proxy thinks.
+
+Replicas need no leader for them: an Event's name is a hash of what it says, so the second one to write it gets 409,
+which is success.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import queue
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rayproxy.kinds import KINDS
+from rayproxy.kinds.base import path
+from rayproxy.kube.api import ApiError, ApiServer
+from rayproxy.model import Ref
+from rayproxy.names import DNS_1123_LABEL
+from rayproxy.report.status import ACCEPTED, PENDING, REFUSED, SUSPENDED, Status
+
+CONFLICT = 409
+QUEUE = 10_000
+MESSAGE = 1024  # characters; the API server refuses more
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What an Event says about one object."""
+
+    ref: Ref
+    uid: str
+    type: str  # Normal or Warning
+    reason: str
+    message: str
+
+    def body(self, now: str) -> dict[str, object]:
+        """Return the object to POST; `now` is RFC 3339."""
+        kind = KINDS[self.ref.kind]
+        stem = self.ref.name[:180].rstrip("-.")
+        digest = hashlib.sha256(f"{self.uid}\0{self.type}\0{self.reason}\0{self.message}".encode()).hexdigest()
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{stem}.rayproxy-{digest[:16]}", "namespace": self.ref.namespace},
+            "involvedObject": {
+                "apiVersion": kind.api_version, "kind": kind.routed.kind,
+                "namespace": self.ref.namespace, "name": self.ref.name, "uid": self.uid,
+            },
+            "type": self.type,
+            "reason": self.reason,
+            "message": self.message[:MESSAGE],
+            "source": {"component": "rayproxy"},
+            "reportingComponent": "rayproxy",
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }  # fmt: skip
+
+
+def about(status: Status, *, too_long: bool = False) -> Event | None:
+    """Return the Event for a new state, or for one that has been pending too long; a fresh pending has none."""
+    if status.state == ACCEPTED:
+        kind, reason, message = (
+            "Normal",
+            "RouteAccepted",
+            f"{path(status.ref)}/ goes to {status.backend}",
+        )
+    elif status.state == PENDING and too_long:
+        # without the time since when: replicas differ by a second, and would write it twice
+        kind, reason, message = "Warning", "RoutePending", f"pending for too long: {status.message}"
+    elif status.state == PENDING:
+        return None
+    elif status.state == SUSPENDED:  # somebody wished it so
+        kind, reason, message = "Normal", "RouteSuspended", status.message
+    elif status.state == REFUSED:
+        kind, reason, message = (
+            "Warning",
+            "RouteRefused",
+            f"KubeRay goes no further with it: {status.reason}: {status.message}",
+        )
+    else:
+        kind, reason, message = "Warning", "RouteRejected", f"{status.reason}: {status.message}"
+    return Event(status.ref, status.uid, kind, reason, message)
+
+
+class Recorder:
+    """Write Events; `run` is for a thread of its own, so that a slow API server never holds a route up."""
+
+    def __init__(self, api: ApiServer, failed: Callable[[str], None]) -> None:
+        self._api = api
+        self._failed = failed
+        self._events: queue.Queue[Event] = queue.Queue(QUEUE)
+
+    def record(self, event: Event) -> None:
+        """Queue an Event; when thousands wait already, it is dropped and counted."""
+        if not DNS_1123_LABEL.fullmatch(event.ref.namespace):  # it becomes a part of a URL
+            return
+        try:
+            self._events.put_nowait(event)
+        except queue.Full:
+            self._failed("too many Events are waiting")
+
+    def run(self) -> None:
+        """Write what is recorded, for ever."""
+        while True:
+            event = self._events.get()
+            now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            try:
+                self._api.send("POST", f"/api/v1/namespaces/{event.ref.namespace}/events", event.body(now))
+            except ApiError as error:
+                if error.status != CONFLICT:
+                    self._failed(str(error))

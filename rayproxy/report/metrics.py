@@ -1,0 +1,70 @@
+"""The metrics, on a registry that is handed in."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from rayproxy import VERSION
+from rayproxy.report.status import STATES
+
+_SECONDS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
+
+
+class Metrics:
+    """Hold every metric of the daemon."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        build = Gauge("rayproxy_build_info", "1, labelled with the version that runs", ["version"], registry=registry)
+        build.labels(VERSION).set(1)
+        self.reload_successful = Gauge(
+            "rayproxy_config_last_reload_successful", "1 if the last cycle left nginx serving what it should, else 0",
+            registry=registry,
+        )  # fmt: skip
+        self.reload_time = Gauge(
+            "rayproxy_config_last_reload_success_timestamp_seconds", "When a reload was last proven",
+            registry=registry,
+        )  # fmt: skip
+        self.reloads = Counter("rayproxy_reloads", "Reloads of nginx by result", ["result"], registry=registry)
+        self.duration = Histogram(
+            "rayproxy_reconcile_duration_seconds", "Duration of a cycle", buckets=_SECONDS, registry=registry
+        )
+        self.routes = Gauge("rayproxy_routes", "RayServices by state", ["state"], registry=registry)
+        self.contact = Gauge(
+            "rayproxy_source_last_contact_timestamp_seconds", "When the source last answered", ["resource"],
+            registry=registry,
+        )  # fmt: skip
+        self.watch_failures = Counter(
+            "rayproxy_watch_failures", "Failed lists and watches", ["resource", "reason"], registry=registry
+        )
+        self.repairs = Counter(
+            "rayproxy_relist_repairs", "Objects that a relist had to mend: what the watch did not tell", ["resource"],
+            registry=registry,
+        )  # fmt: skip
+        self.problems = Gauge(
+            "rayproxy_source_problems",
+            "Objects, files or templates that could not be used",
+            registry=registry,
+        )
+        self.propagation = Histogram(
+            "rayproxy_route_propagation_seconds", "From a change to the proof that nginx serves it",
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.workers = Gauge("rayproxy_nginx_workers", "nginx workers by state", ["state"], registry=registry)
+        self.pending_longest = Gauge(
+            "rayproxy_pending_longest_seconds", "How long the longest pending RayService has been pending",
+            registry=registry,
+        )  # fmt: skip
+        self.events_failed = Counter(
+            "rayproxy_events_failed", "Kubernetes Events that could not be written", registry=registry
+        )
+        self.count([])
+
+    def count(self, states: Iterable[str]) -> None:
+        """Set the number of routes in each state."""
+        tally = Tally(states)
+        for state in STATES:
+            self.routes.labels(state).set(tally[state])
