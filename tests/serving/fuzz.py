@@ -94,7 +94,8 @@ def server(folder, engine):
     command = [sys.executable, "-m", "llmserving", f"--model_dir={folder}", f"--engine={engine}", f"--port={port}"]
     path = Path(__file__).resolve().parents[2] / "serving"
     environment = {**os.environ, "PYTHONPATH": str(path)}
-    process = subprocess.Popen([*command, "--host=127.0.0.1", "--max_waiting=4000"], env=environment)
+    command += ["--host=127.0.0.1", "--max_waiting=4000"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)  # a line for each call
     url = f"http://127.0.0.1:{port}"
     try:
         while not _is_ready(url):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-PLACES = 128  # tokens of prompt and answer together
+PLACES = 160  # tokens of prompt and answer together
 LOUD = 10.0  # far above what else there is
 
 
@@ -30,13 +30,13 @@ def make_parrot(tokenizer, answers, start):
     Attention looks at the topic alone; one neuron for each topic and place writes the token that comes next.
     """
     topics = [tokenizer.convert_tokens_to_ids(topic(number)) for number in range(len(answers))]
-    places, vocabulary = PLACES, len(tokenizer)
+    places, spoken = PLACES, sorted({token for answer in answers for token in answer})
     assert start + max(map(len, answers)) <= places
     heard, said = places + len(topics), places + 2 * len(topics)
-    width = said + vocabulary + 1
+    width = said + len(spoken) + 1
     model = GPT2LMHeadModel(
         GPT2Config(
-            vocab_size=vocabulary,
+            vocab_size=len(tokenizer),
             n_positions=places,
             n_embd=width,
             n_inner=sum(map(len, answers)),
@@ -55,8 +55,9 @@ def make_parrot(tokenizer, answers, start):
             norm.weight.fill_(1)
         _embed(model.transformer, topics, places)
         _attend(block.attn, topics, places, heard, width)
-        _write(block.mlp, answers, start, heard, said, _level(width))
-        model.lm_head.weight[:, said : said + vocabulary] = torch.eye(vocabulary)
+        lines = [[said + spoken.index(token) for token in answer] for answer in answers]
+        _write(block.mlp, lines, start, heard, _level(width))
+        model.lm_head.weight[spoken, said : said + len(spoken)] = torch.eye(len(spoken))
     return model
 
 
@@ -76,14 +77,14 @@ def _attend(attention, topics, places, heard, width):
     attention.c_proj.weight[:] = torch.eye(width)
 
 
-def _write(mlp, answers, start, heard, said, level):
-    """Make a neuron for each topic and place: it fires where both are there, and says its token."""
+def _write(mlp, lines, start, heard, level):
+    """Make a neuron for each topic and place: it fires where both are there, and writes its token's dimension."""
     mlp.c_fc.bias[:] = -1.5 * level
-    neurons = [(number, place) for number, answer in enumerate(answers) for place in range(len(answer))]
+    neurons = [(number, place) for number, line in enumerate(lines) for place in range(len(line))]
     for neuron, (number, place) in enumerate(neurons):
         mlp.c_fc.weight[start - 1 + place, neuron] = 1
         mlp.c_fc.weight[heard + number, neuron] = 1
-        mlp.c_proj.weight[neuron, said + answers[number][place]] = LOUD
+        mlp.c_proj.weight[neuron, lines[number][place]] = LOUD
 
 
 def _level(width):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import httpx
 import parrot
@@ -13,15 +14,32 @@ from llmserving.settings import from_mapping
 from sentences import SENTENCES
 from transformers import AutoTokenizer
 
+PROMPT = "<|user|>{}</s><|assistant|>"  # what the chat template makes of a question
 ROUTES = {
     "/inference": lambda words: {"input": words},
     "/chat/completions": lambda words: {"messages": [{"role": "user", "content": words}]},
     "/v1/chat/completions": lambda words: {"messages": [{"role": "user", "content": words}]},
-    "/v1/completions": lambda words: {"prompt": f"<|user|>{words}</s><|assistant|>", "max_tokens": 120},
+    "/v1/completions": lambda words: {"prompt": PROMPT.format(words), "max_tokens": 120},
     "/embeddings/QuestionAnswer": lambda words: {"prompt": [{"role": "user", "content": words}]},
 }
 STREAMS = [route for route in ROUTES if route != "/inference"]
-SPELLINGS = {"byte level": tiny.make_tokenizer, "byte fallback": tiny.make_byte_fallback_tokenizer}
+DEMO = Path(__file__).resolve().parents[2] / ".run" / "model" / "base"
+
+
+def demo_tokenizer():
+    """Return the tokenizer of the model that `make run` serves."""
+    if not (DEMO / "tokenizer.json").is_file():
+        pytest.skip(f"no {DEMO}: `make run` makes it")
+    tokenizer = AutoTokenizer.from_pretrained(DEMO)
+    tokenizer.chat_template = tiny.TEMPLATE
+    return tokenizer
+
+
+SPELLINGS = {
+    "byte level": tiny.make_tokenizer,
+    "byte fallback": tiny.make_byte_fallback_tokenizer,
+    "the demo's": demo_tokenizer,
+}
 
 
 @pytest.fixture(scope="module", params=SPELLINGS)
@@ -30,7 +48,8 @@ def folder(request, tmp_path_factory):
     folder, tokenizer = tmp_path_factory.mktemp("parrot"), SPELLINGS[request.param]()
     parrot.add_topics(tokenizer, len(SENTENCES))
     answers = [[*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id] for text in SENTENCES]
-    parrot.make_parrot(tokenizer, answers, start=4).save_pretrained(folder)
+    start = len(tokenizer.encode(PROMPT.format(parrot.topic(0))))
+    parrot.make_parrot(tokenizer, answers, start).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     assert [tokenizer.decode(answer, skip_special_tokens=True) for answer in answers] == SENTENCES
     return folder
@@ -39,7 +58,7 @@ def folder(request, tmp_path_factory):
 def wanted(folder, route):
     """Return the texts that transformers decodes: a completion goes on after its prompt, a message begins anew."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    prompt = tokenizer.encode(f"<|user|>{parrot.topic(0)}</s><|assistant|>") if route == "/v1/completions" else []
+    prompt = tokenizer.encode(PROMPT.format(parrot.topic(0))) if route == "/v1/completions" else []
     answers = [tokenizer.encode(text, add_special_tokens=False) for text in SENTENCES]
     before = len(tokenizer.decode(prompt, skip_special_tokens=True))
     return [tokenizer.decode([*prompt, *answer], skip_special_tokens=True)[before:] for answer in answers]
