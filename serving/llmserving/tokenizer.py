@@ -88,8 +88,6 @@ class ModelTokenizer:
         self.has_chat_template = bool(self._tokenizer.chat_template)
         self.template_options = rendering.prepare(self._tokenizer) if self.has_chat_template else frozenset()
         self._form = find_form(self._apply) if self.has_chat_template else Form()
-        if not self.has_chat_template:
-            log.warning("%s has no chat template: /inference continues the text as it is", folders[0])
         if self._form.loses_words:
             log.error("the chat template %s: conversations are refused", self._form.refusal([]))
 

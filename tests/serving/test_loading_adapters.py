@@ -402,3 +402,9 @@ def test_an_adapter_in_a_pickle_is_loaded_where_that_is_asked_for(base, adapter,
     model = loads.load(base, copy, allow_pickle=True)
     assert loads.off(model, loads.from_peft(base, adapter)) < NEAR
     shutil.rmtree(copy)
+
+
+def test_the_largest_rank_is_found_in_the_patterns_too():
+    assert kinds.largest_rank({"r": 8}) == 8
+    assert kinds.largest_rank({"r": 8, "rank_pattern": {"q_proj": 256, "v_proj": 4}}) == 256
+    assert kinds.largest_rank({"peft_type": "IA3", "rank_pattern": None}) == 0

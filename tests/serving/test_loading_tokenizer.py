@@ -213,3 +213,11 @@ def test_what_the_model_has_no_chat_template_for_is_plain_text(base, tmp_path, s
     length = len(load(folder).encode("hi there"))
     assert running.post("/inference", {"input": "hi there", "max_tokens": 1}).json()["tokenLength"] == str(length + 1)
     assert "has no chat template: /inference continues the text as it is" in caplog.text
+
+
+def test_an_encoder_without_a_chat_template_is_nothing_to_warn_of(base, tmp_path, serve, caplog):
+    folder = loads.copy(base, tmp_path / "encoder")
+    (folder / "chat_template.jinja").unlink()
+    with caplog.at_level(logging.WARNING):
+        serve(model_dir=base, embedding_model_dir=folder, engine="generate")
+    assert "has no chat template" not in caplog.text

@@ -87,6 +87,8 @@ def _complete(settings: Settings, engine: Engine, vectors: Vectors | None) -> Lo
     folders = loading.find_folders(settings)
     advice = loading.read_advice(folders)
     tokenizer = _tokenizer(settings, folders.tokenizers, advice.stop_ids, settings.chat_template)
+    if not tokenizer.has_chat_template:
+        log.warning("%s has no chat template: /inference continues the text as it is", folders.tokenizers[0])
     embedder = None
     if vectors is not None:
         folder = settings.embedding_model_dir

@@ -17,7 +17,7 @@ from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
 from llmserving import loading
 from llmserving.engines.base import EngineDeadError, Stats, Token, Vocabulary
 from llmserving.engines.encoder import load_encoder
-from llmserving.files.adapters import read_config
+from llmserving.files.adapters import largest_rank, read_config
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -107,8 +107,8 @@ def engine_arguments(settings: Settings, folders: Folders, context_length: int) 
 
 
 def lora_rank(adapter: Mapping[str, Any]) -> int:
-    """Return the largest rank of an adapter, as the next size that vLLM has."""
-    largest = max(adapter.get("r") or 0, *(adapter.get("rank_pattern") or {}).values(), 0)
+    """Return an adapter's largest rank, as the next size that vLLM has."""
+    largest = largest_rank(adapter)
     return next((size for size in LORA_RANKS if size >= largest), largest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: task_type {config['task_type']}: an adapter that does not continue text")
     found: dict[str, Any] = config
     return found
+
+
+def largest_rank(config: Mapping[str, Any]) -> int:
+    """Return the largest rank that a LoRA adapter has anywhere, 0 where its configuration names none."""
+    ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
+    return max((rank for rank in ranks if isinstance(rank, int)), default=0)
 
 
 def read(folder: Path) -> Shapes:
