@@ -91,7 +91,7 @@ lint: install-test ## ruff, mypy, import-linter
 format: install-test ## let ruff mend what it can
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
 
-bench: install-test ## the figures of the README
+bench: install-test ## the figures of docs/development.md
 	@$(PY) -m bench
 
 soak: install-test ## changes and faults for twenty minutes: is what is served always right, does the daemon grow

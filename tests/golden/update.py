@@ -1,4 +1,4 @@
-"""Write the golden files, and what the README shows of them, from the commands at their heads.
+"""Write the golden files, and what docs/ shows of them, from the commands at their heads.
 
 make golden
 """

@@ -1,4 +1,4 @@
-"""The parts of the README that a command writes: between `<!-- NAME -->` and `<!-- end -->`."""
+"""The parts of docs/checkpoints.md that a command writes: between `<!-- NAME -->` and `<!-- end -->`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from rayproxy.checkpoint.options import Options
 from rayproxy.cli.serve import Serve
 from tests.support import golden
 
-PATH = Path(__file__).parents[2] / "README.md"
+PATH = Path(__file__).parents[2] / "docs" / "checkpoints.md"
 _PART = re.compile(r"(<!-- serve:([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled() -> str:
-    """Return the README with every such part written anew."""
+    """Return the page with every such part written anew."""
     return _PART.sub(lambda part: part[1] + _write(part[2]) + part[3], PATH.read_text(encoding="utf-8"))
 
 
 def parts() -> list[str]:
-    """Return the names of such parts that the README has."""
+    """Return the names of the parts that it has."""
     return [part[2] for part in _PART.finditer(PATH.read_text(encoding="utf-8"))]
 
 

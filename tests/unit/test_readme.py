@@ -1,22 +1,51 @@
-"""The README's tables say what the code does."""
+"""The tables of the README and of docs/ say what the code does, and their links lead somewhere."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from rayproxy.cli import COMMANDS
 from rayproxy.report.metrics import Metrics
 from rayproxy.settings import Settings
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "serving" / "README.md"]
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the names by which the headings of a page can be linked to."""
+    heads = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(path: Path):
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if link.startswith("http"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_readme_is_two_pages_and_leads_to_the_rest():
+    assert len(page("README.md").splitlines()) < 250
+    for path in PAGES[1:]:
+        assert f"({path.relative_to(ROOT)})" in page("README.md")
 
 
 def test_every_setting_has_a_row_and_every_row_is_a_setting():
     names = {f"RAYPROXY_{name.upper()}" for name in Settings.model_fields} - {"RAYPROXY_KUBECONFIG"} | {"KUBECONFIG"}
-    section = README.split("## Settings")[1].split("\n### ")[0]
+    section = page("docs/settings.md").split("# Settings")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == names
 
 
@@ -25,10 +54,10 @@ def test_every_metric_has_a_row_and_every_row_is_a_metric():
         f"{family.name}_total" if family.type == "counter" else family.name
         for family in Metrics(CollectorRegistry()).registry.collect()
     }
-    section = README.split("## Metrics")[1].split("\n## ")[0]
+    section = page("docs/operating.md").split("## Metrics")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)", section, re.MULTILINE)) == registered
 
 
 def test_every_command_has_a_row():
-    section = README.split("## Commands")[1].split("\n## ")[0]
+    section = page("README.md").split("## Commands")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `rayproxy (\w+)", section, re.MULTILINE)) == set(COMMANDS)

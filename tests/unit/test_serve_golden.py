@@ -26,6 +26,6 @@ def test_no_variable_of_the_environment_changes_what_is_served(capsys, monkeypat
     assert capsys.readouterr().out == golden.output(path)
 
 
-def test_the_readme_shows_the_options_and_the_kserve_equivalents_as_they_are():
+def test_the_page_of_checkpoints_shows_the_options_and_the_kserve_equivalents_as_they_are():
     assert {"options", "flags", "kserve-huggingface", "kserve-vllm", "kserve-two-gpus"} <= set(readme.parts())
     assert readme.PATH.read_text(encoding="utf-8") == readme.filled(), "run make golden"
