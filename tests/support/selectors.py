@@ -49,7 +49,9 @@ MATCHES: list[tuple[str, dict[str, str], bool]] = [
 ]
 NONE = [
     "a=b=c", "=x", "app=$x", "a b", "app=x\ny", "app in a", "app in (a", "app in (a b)", "app in a)", "app notin",
-    "in (a)", "!app=x", "!!app", "app,", ",app", "app,,b", "a in (b) c", "a in (=)", "a in (b,,)", "a in (,,)",
+    "in (a)", "!app=x", "!!app", "app,", ",app", "app,,b", "a in (b) c", "a in (=)",
     "a>", "a>x", "a<1.5", "a>9223372036854775808", "a><1", "(a)", "a=(b)", "a||b", "/a=b", "a/=b", "a/b/c=d",
     "A.b/c=d", "-a=b", "a=-b", "a=b-", "a=" + "x" * 64, "x" * 64, "p" * 254 + "/x", "é=x", "a=é", "a\u00a0=b",
 ]  # fmt: skip
+# Kubernetes 1.37 takes these, 1.34 does not: an empty word after two commas that nobody means. They are refused here.
+TAKEN_BY_SOME = ["a in (b,,)", "a in (,,)"]

@@ -12,7 +12,7 @@ from rayproxy.model import Pending, Rejection
 from rayproxy.report.status import read, statuses, table, write
 from rayproxy.selector import parse_selector
 from tests.support.manifests import ref, route
-from tests.support.selectors import MATCHES, NONE
+from tests.support.selectors import MATCHES, NONE, TAKEN_BY_SOME
 
 ROUTE = route()
 
@@ -22,7 +22,7 @@ def test_labels_match_as_the_api_server_matches_them(selector, labels, matches):
     assert parse_selector(selector)(labels) is matches
 
 
-@pytest.mark.parametrize("selector", NONE)
+@pytest.mark.parametrize("selector", [*NONE, *TAKEN_BY_SOME])
 def test_what_the_api_server_would_not_take_is_refused_with_how_to_write_it(selector):
     with pytest.raises(ValueError, match=r"is not a label selector: .*write it like app=prediction, app in "):
         parse_selector(selector)
