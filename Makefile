@@ -37,7 +37,7 @@ test-serving: install-serving ## the model server's tests, in an environment of 
 	@.venv-serving/bin/python -m pytest tests/serving -n 2
 
 .PHONY: test-models
-test-models: install-serving ## the model server beside transformers and PEFT: kinds of adapters and tokenizers, published layouts, broken files
+test-models: install-serving ## the model server beside transformers and PEFT: architectures, adapters, tokenizers, published layouts, broken files
 	@.venv-serving/bin/python -m pytest tests/serving/models -n 2 -m models
 
 lint-serving: install-serving ## mypy on the model server, where its packages are

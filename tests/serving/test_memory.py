@@ -18,7 +18,15 @@ from llmserving.engines.continuous import ContinuousEngine
 from llmserving.settings import from_mapping
 from test_command import free_port
 from tiny import make_tokenizer
-from transformers import Gemma3TextConfig, Qwen2Config, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    Gemma3TextConfig,
+    LlamaConfig,
+    MambaConfig,
+    Qwen2Config,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    RwkvConfig,
+)
 
 SERVING = Path(__file__).resolve().parents[2] / "serving"
 
@@ -168,6 +176,13 @@ class TestWhatDoesNotFit:
     def test_one_sequence_alone_is_bounded_too(self):
         tokens = budget.alone(QWEN3_06B, gib(4))
         assert 4000 < tokens < 4 * GIB / (28 * 2 * 8 * 128 * 4)
+
+    @pytest.mark.parametrize("kind", [MambaConfig, RwkvConfig, LlamaConfig])
+    def test_a_model_without_heads_is_no_want_of_memory(self, kind):
+        assert budget.alone(shape(kind), gib(4)) > 1000
+        if kind is not LlamaConfig:
+            with pytest.raises(ValueError, match=r"Invalid layer type|could not be found"):
+                budget.plan(shape(kind), 1024, settings(), gib(4))
 
 
 KUBERNETES_2 = {

@@ -89,6 +89,12 @@ def test_a_model_that_ignores_the_cache_is_served_by_generate_and_the_log_says_w
     assert line.startswith("continuous batching is not for this model (its logits differ from the plain model's by 1")
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_told_from_another_computation(dtype, engines):
+    assert isinstance(engines(tiny.make_model().to(dtype), AUTO), ContinuousEngine)
+    assert isinstance(engines(make_bloom().to(dtype), AUTO), GenerateEngine)
+
+
 def test_a_model_that_is_not_computed_right_is_refused_where_the_engine_is_asked_for_by_name(engines):
     with pytest.raises(ValueError, match=r"engine continuous: its logits differ .* engine generate serves this model"):
         engines(make_bloom(), NAMED)
@@ -101,6 +107,7 @@ def test_an_engine_that_dies_in_its_proof_gives_way_and_the_log_says_what_of(eng
     monkeypatch.setattr(attention, "attend", attend)
     assert isinstance(engines(tiny.make_model(), AUTO), GenerateEngine)
     assert "the continuous batching worker died: 'cache'" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_scores_with_a_cap_are_capped_in_the_continuous_engine_too(engines):

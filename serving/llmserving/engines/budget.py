@@ -111,7 +111,9 @@ def largest(shape: Shape, settings: Settings, space: int) -> Cache:
     try:
         whole = DistributedHelper(None, None, {})
         cache = PagedAttentionCache(shape.config, resolved, "meta", whole, shape.dtype, shape.keeps_logits)
-    except ValueError as error:  # it counts a negative number of pages
+    except ValueError as error:
+        if "Invalid values" not in str(error):  # it has counted pages, and less than one
+            raise
         raise MemoryError(f"{_gib(space)} hold no page of the cache") from error
     pages = cache.num_blocks
     per_page = cache.bytes_per_sector * cache.num_sectors // max(1, pages)
@@ -172,11 +174,10 @@ def alone(shape: Shape, space: int) -> int:
     config = shape.config
     try:
         width = find_num_key_value_heads(config) * find_head_dim(config)
-    except AttributeError:
+    except Exception:  # noqa: BLE001 - not every model has heads, or the same in each layer: no more than this, then
         width = getattr(config, "hidden_size", 0)
-    per_token = (
-        2.5 * config.num_hidden_layers * max(1, width) * shape.dtype.itemsize
-    )  # keys, values, and copies of some
+    numbers = 2.5 * getattr(config, "num_hidden_layers", 1) * max(1, width)  # keys, values, and copies of some
+    per_token = numbers * shape.dtype.itemsize
     heads = getattr(config, "num_attention_heads", 1)
     eager = getattr(config, "_attn_implementation", None) == "eager"
     per_pair = 3 * 4 * heads if eager else 1  # scores of a whole prompt, in float32, or a mask

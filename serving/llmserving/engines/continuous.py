@@ -57,8 +57,11 @@ class ContinuousEngine:
         self.vocabulary = vocabulary_of(model)
         self.dtype = model.dtype
         self.stall_seconds = STALL_SECONDS
+        ours = (
+            attention.install()
+        )  # on a GPU for the models alone that transformers gives this name to: it caps no scores
         if model.device.type == "cpu":
-            model.set_attn_implementation(attention.install())
+            model.set_attn_implementation(ours)
         self._manager = model.init_continuous_batching(
             GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=1),
             batching_config(model, context_length, settings, space),

@@ -9,8 +9,9 @@ ties fall either way in sums of another order.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from llmserving.engines.base import HangingError, Sampling, UnprovenError
 from llmserving.engines.sampler import SequenceState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from transformers import PreTrainedModel
 
@@ -89,13 +90,26 @@ def measure(plain: PreTrainedModel, length: int) -> Reference:
 def prove(engine: ContinuousEngine, reference: Reference) -> None:
     """Raise UnprovenError if the engine's logits are not the plain model's, or if it dies or hangs."""
     try:
-        found = asyncio.run(_continue(engine, reference))
+        with _quiet():
+            found = asyncio.run(_continue(engine, reference))
     except TimeoutError as error:
         raise HangingError(f"no answer to a short prompt within {reference.limit:.0f} seconds") from error
     except Exception as error:
         raise UnprovenError((str(error).splitlines() or [type(error).__name__])[0]) from error
     for probe, logits in zip(reference.probes, found, strict=True):
         compare(logits, probe.logits, engine.dtype)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' own traceback of a worker that dies out of the log: what it died of is said in one line."""
+    logger = logging.getLogger("ContinuousBatchingLogger")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def compare(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
