@@ -100,6 +100,7 @@ FIELDS = {
     "Transfer-Encoding: identity": ["Transfer-Encoding: identity"],
 }  # fmt: skip
 
+LARGE = b"a" * 70_000
 CHUNKED = "Transfer-Encoding: chunked"
 
 
@@ -126,14 +127,16 @@ BODIES = {
     "chunks and a trailer": (ask(CHUNKED, "Trailer: X-Sum", body=b"3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"),),
     "chunks in pieces": (ask(CHUNKED), b"5\r\nfirst\r\n", Pause.GATE, b"3\r\nabc\r\n0\r\n\r\n"),
     "length in pieces": (ask("Content-Length: 8"), b"first", Pause.GATE, b"abc"),
-    "too large in chunks": (ask(CHUNKED, body=b"11170\r\n" + b"a" * 70_000 + b"\r\n0\r\n\r\n"),),
+    "too large in chunks": (ask(CHUNKED), b"5\r\nfirst\r\n", Pause.GATE, b"11170\r\n%b\r\n0\r\n\r\n" % LARGE),
     "Transfer-Encoding: Chunked": (ask("transfer-encoding: Chunked", body=b"3\r\nabc\r\n0\r\n\r\n"),),
     "gzip, chunked": (ask("Transfer-Encoding: gzip, chunked", body=b"3\r\nabc\r\n0\r\n\r\n"),),
     "chunked twice": (ask(CHUNKED, CHUNKED, body=b"3\r\nabc\r\n0\r\n\r\n"),),
     "chunked and length": (ask(CHUNKED, "Content-Length: 5", body=b"3\r\nabc\r\n0\r\n\r\n"),),
     "a bad chunk": (ask(CHUNKED, body=b"xyz\r\nabc\r\n0\r\n\r\n"),),
     "Expect": (ask("Content-Length: 5", "Expect: 100-continue"), Pause.CONTINUE, b"abcde"),
-    "Expect and chunks": (ask(CHUNKED, "Expect: 100-continue"), Pause.CONTINUE, b"3\r\nabc\r\n0\r\n\r\n"),
+    "Expect and chunks": (
+        ask(CHUNKED, "Expect: 100-continue"), Pause.CONTINUE, b"5\r\nfirst\r\n", Pause.GATE, b"0\r\n\r\n",
+    ),
     "Expect and too large": (ask("Content-Length: 70000", "Expect: 100-continue"), Pause.CONTINUE, b"a" * 70_000),
 }  # fmt: skip
 

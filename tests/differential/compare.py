@@ -43,6 +43,11 @@ def compare(case: Case, beside: Seen, seen: Seen) -> list[Difference]:
 
 
 def _requests(case: Case, beside: Seen, seen: Seen) -> Iterator[Difference]:
+    if _cut_short(case, seen):
+        yield Difference(
+            f"request: cut after a part of it: {defects.of_request(case)}", " ".join(_said(seen.answers[-1]))
+        )
+        return
     if _refused(beside, seen) and seen.requests:
         yield Difference(f"request: sent once only: {defects.of_answer(case) or UNEXPLAINED}")
     elif _refused(beside, seen):
@@ -60,6 +65,11 @@ def _refused(beside: Seen, seen: Seen) -> bool:
     if beside.requests or seen.requests:
         return len(seen.requests) < len(beside.requests)
     return _statuses(beside) != _statuses(seen)
+
+
+def _cut_short(case: Case, seen: Seen) -> bool:
+    """Tell whether what is wrong with a request was seen only when its beginning had reached the model."""
+    return any(not request.whole for request in seen.requests) and bool(seen.answers and defects.of_request(case))
 
 
 def _statuses(seen: Seen) -> list[int]:
@@ -89,7 +99,7 @@ def _words(line: str) -> tuple[str, str, str]:
 
 
 def _answers(case: Case, beside: Seen, seen: Seen) -> Iterator[Difference]:
-    if _refused(beside, seen):
+    if _refused(beside, seen) or _cut_short(case, seen):
         return  # a refusal has an answer of its own
     finals, finals2 = ([answer for answer in side.answers if is_final(answer)] for side in (beside, seen))
     interims, interims2 = ([answer for answer in side.answers if not is_final(answer)] for side in (beside, seen))

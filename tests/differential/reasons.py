@@ -16,12 +16,14 @@ SECTIONS = {
     "door": "Always",
     "documented": "With the template `documented` only",
     "omitted": "Not with the template `documented`, though always with `prefix`",
+    "streamed": "For a model in `RAYPROXY_STREAM_BODIES`, whose request body is neither gathered nor given a length",
     "frontend": "In `examples/frontend`, before the proxy is reached",
     "plain": "Where another proxy in front speaks HTTP/1.0, as nginx does by default",
 }
 SEEN_ON = {  # what has a reason in a section is seen on one of these, and but for `door` not on `prefix`
     "door": {"prefix"},
     "documented": {"documented"},
+    "streamed": {"streamed"},
     "frontend": {"frontend+prefix", "frontend+documented"},
     "plain": {"plain+prefix"},
 }

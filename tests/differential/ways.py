@@ -21,7 +21,11 @@ from tests.support.waiting import until
 
 FETCH = Path(__file__).parents[1] / "support/fetch-nginx.sh"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rayproxy/nginx-trixie"
-DOORS = ("prefix", "documented")
+DOORS = {  # settings of each
+    "prefix": {"TEMPLATE": "prefix"},
+    "documented": {"TEMPLATE": "documented"},
+    "streamed": {"TEMPLATE": "prefix", "STREAM_BODIES": "chat"},
+}
 PREFIX = b"/apis/rayservice/chat/"
 MAX_BODY = 64 * 1024
 
@@ -55,20 +59,18 @@ def version(binary: str) -> str:
 def ways(binary: str, recorder: Recorder) -> Iterator[list[Way]]:
     """Start every nginx that the ways need; yield the ways, `direct` first and each after the one beside it."""
     with ExitStack() as stack:
-        doors = {template: stack.enter_context(_door(binary, template, recorder.port)) for template in DOORS}
-        ports = [recorder.port, *doors.values()]
-        plain = stack.enter_context(_plain(binary, ports))
+        doors = {name: stack.enter_context(_door(binary, own, recorder.port)) for name, own in DOORS.items()}
+        plain = stack.enter_context(_plain(binary, [recorder.port, doors["prefix"], doors["documented"]]))
         found = [
             Way("direct", recorder.port, b"/", through_a_door=False),
             Way("plain", plain[0], through_a_door=False),
         ]
-        for template, behind in zip(DOORS, plain[1:], strict=True):
-            front = stack.enter_context(_frontend(binary, doors[template]))
-            found += [
-                Way(template, doors[template]),
-                Way(f"frontend+{template}", front),
-                Way(f"plain+{template}", behind, beside="plain"),
-            ]
+        for name, door in doors.items():
+            found += [Way(name, door), Way(f"frontend+{name}", stack.enter_context(_frontend(binary, door)))]
+        for name, behind in zip(
+            ("prefix", "documented"), plain[1:], strict=True
+        ):  # its body comes in one piece anyway
+            found.append(Way(f"plain+{name}", behind, beside="plain"))
         yield found
 
 
@@ -83,12 +85,12 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _door(binary: str, template: str, upstream: int) -> Iterator[int]:
+def _door(binary: str, own: dict[str, str], upstream: int) -> Iterator[int]:
     with _folder() as folder:
         manifests = Manifests(folder / "m", upstream)
         manifests.routed("chat")
         settings = {
-            "SOURCE": "manifests", "MANIFESTS": str(manifests.folder), "TEMPLATE": template, "WORKERS": "1",
+            "SOURCE": "manifests", "MANIFESTS": str(manifests.folder), "WORKERS": "1", **own,
             "MAX_BODY": f"{MAX_BODY // 1024}k", "READ_TIMEOUT": "30", "NGINX_BINARY": binary,
         }  # fmt: skip
         daemon = Daemon(folder, settings)
