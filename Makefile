@@ -120,6 +120,7 @@ lock: install-test ## pin the newest versions that pyproject.toml allows
 
 golden: install-test ## write anew what is made by commands: the golden files, parts of the README and of docs/
 	@$(PY) tests/golden/update.py
+	@$(PY) -m tests.differential.golden
 
 clean: ## remove what was built here (not the API server's cache)
 	rm -rf .venv .venv-deploy .venv-pages .venv-serving .run build dist .pytest_cache .mypy_cache .ruff_cache
