@@ -147,3 +147,14 @@ def test_the_bytes_of_the_log_probabilities_are_the_sentence(running):
         report = running.post("/v1/chat/completions", body).json()["choices"][0]["logprobs"]["content"]
         text = bytes(byte for entry in report[:-1] for byte in entry["bytes"]).decode()
         assert text.removeprefix(" ") == SENTENCES[number]
+
+
+def test_without_a_chat_template_an_inference_goes_on_after_its_text(serve, tmp_path):
+    tokenizer = tiny.make_byte_fallback_tokenizer()
+    parrot.add_topics(tokenizer, 1)
+    prompt, answer = tokenizer.encode(f"the {parrot.topic(0)}"), tokenizer.encode("the dog、猫")
+    parrot.make_parrot(tokenizer, [[*answer, tokenizer.eos_token_id]], len(prompt)).save_pretrained(tmp_path)
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    running = serve(model_dir=tmp_path, engine="generate")
+    assert running.post("/inference", {"input": f"the {parrot.topic(0)}"}).json()["output"] == " the dog、猫"

@@ -75,7 +75,8 @@ def router(server: Server) -> APIRouter:
     async def inference(request: Request) -> Answer:
         body = await read(InferenceRequest, await request.body(), parse_forgiving)
         prompt = await _prompt(server, body.input)
-        job = Job(0, tuple(prompt), sampling(server, body, prompt, body.max_tokens))
+        continues = not server.tokenizer.has_chat_template  # then the text is no question: it goes on as it is
+        job = Job(0, tuple(prompt), sampling(server, body, prompt, body.max_tokens), continues=continues)
         return Answer(server, [job], InferenceFormat(), stream=False)
 
     @routes.post("/chat/completions", response_model=None)
