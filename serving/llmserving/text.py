@@ -54,8 +54,8 @@ class Window:
 
     def __init__(self, tokenizer: Tokenizer, context: Sequence[int]) -> None:
         self._decode = tokenizer.decode
-        # For a tokenizer that tells nothing: what may come next, since it may change the text of what was last.
-        self._next = tokenizer.encode("a", special=False) if tokenizer.spelling.splits else None
+        self._splits = tokenizer.spelling.splits
+        self._encode = tokenizer.encode
         self._tokens = list(context[-CONTEXT_TOKENS:])
         self._settled = len(self._tokens)  # tokens whose text has been sent
         self._sent: int | None = None  # characters of the window's text; None: all
@@ -70,19 +70,31 @@ class Window:
         sent = len(self._decode(self._tokens)) if self._sent is None else self._sent
         self._tokens.append(token_id)
         text = self._decode(self._tokens)
-        final = len(text) if self._next is None else self._final(text, self._next)
+        final = self._final(text) if self._splits else len(text)
         new = text[sent:final]
         self._sent = sent + len(new)
         if new and final == len(text):
-            self._tokens = self._tokens[self._settled :]
-            self._settled, self._sent = len(self._tokens), None
+            self._settle()
         elif len(self._tokens) > LONG_WINDOW:
             self._shorten(text)
         return new
 
-    def _final(self, text: str, more: list[int]) -> int:
+    def _settle(self) -> None:
+        """Move the window: what it held before the last place is no longer needed, unless only blanks are left."""
+        rest = self._tokens[self._settled :]
+        text = self._decode(rest)
+        if not text.strip():  # which a decoder may drop at the beginning of a text
+            rest = [*self._letter, *rest]
+            text = self._decode(rest)
+        self._tokens, self._settled, self._sent = rest, len(rest), len(text)
+
+    @functools.cached_property
+    def _letter(self) -> list[int]:
+        return self._encode("a", special=False)
+
+    def _final(self, text: str) -> int:
         """Return how many characters of the window's text stay as they are, whatever follows."""
-        text = commonprefix([text, self._decode([*self._tokens, *more])])  # noqa: RUF071 - no paths
+        text = commonprefix([text, self._decode([*self._tokens, *self._letter])])  # noqa: RUF071 - no paths
         return len(text) - min(HALF_CHARACTER, len(text) - len(text.rstrip(REPLACEMENT)))
 
     def pass_by(self, token_id: int) -> None:

@@ -73,7 +73,8 @@ def spared(tokenizer, ids):
     The decoder of byte fallback shows a whole run of bytes as broken where one is. Characters that were whole have
     been sent by then, so they stay.
     """
-    special, broken = set(tokenizer.inner.all_special_ids), tokenizer.inner.convert_tokens_to_ids("\ufffd")
+    special = {token_id for token_id, token in tokenizer.inner.added_tokens_decoder.items() if token.special}
+    broken = tokenizer.inner.convert_tokens_to_ids("\ufffd")
     found, run = [], b""
 
     def end():
@@ -112,6 +113,18 @@ def test_an_answer_goes_on_after_its_prompt_as_it_would_in_one_text(name, data):
     prompt, ids = tokenizer.encode(data.draw(texts)), tokenizer.encode(data.draw(texts))
     whole = tokenizer.decode([*prompt, *ids])
     assert tokenizer.decode(prompt) + "".join(pieces_of(tokenizer, ids, prompt)) == whole
+
+
+@pytest.mark.parametrize("name", [*EXACT, *BYTE_FALLBACK])
+def test_blanks_that_stand_alone_are_kept_however_many(name):
+    """Sentencepiece's own decoder drops all blanks at the beginning of what it decodes."""
+    tokenizer = kind(name)
+    if name == "python, sentencepiece":
+        a, blank = (tokenizer.inner.convert_tokens_to_ids(piece) for piece in ("o", "▁"))
+        ids = [a, *[blank] * 40, a]
+    else:
+        ids = tokenizer.encode("dog" + " " * 40 + "dog\n\n\n dog")
+    assert "".join(pieces_of(tokenizer, ids)) == tokenizer.decode(ids)
 
 
 def test_a_special_token_between_two_bytes_does_not_part_them(tokenizer):
