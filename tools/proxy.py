@@ -57,6 +57,7 @@ def _configure(folder: Path, listen: str, routes: Mapping[str, int], read_timeou
         "access_log": False,
         "stream_bodies": (),
         "map_size": 2048,
+        "route_files": ("ray-*.conf",),
         "unrouted": (),
         "trusted": (),
     }

@@ -44,11 +44,13 @@ def door(request, tmp_path_factory):
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     routes = {"m": listener.getsockname()[1]}
-    with proxy(tmp_path_factory.mktemp("nginx"), f"127.0.0.1:{port}", routes) as front:
-        yield f"{front.url}/apis/rayservice/m"
-    server.should_exit = True
-    thread.join(20)
-    listener.close()
+    try:
+        with proxy(tmp_path_factory.mktemp("nginx"), f"127.0.0.1:{port}", routes) as front:
+            yield f"{front.url}/apis/rayservice/m"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
 
 
 def test_a_post_without_the_slash_that_fastapi_wants_ends_at_its_handler_with_its_body(door):
