@@ -76,6 +76,7 @@ class Port:
     port: object
     protocol: str
     app_protocol: str = ""
+    target: object = None  # targetPort: a number, the name of a container's port, or None for the same number
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -90,6 +91,7 @@ class Service:
     type: str
     cluster_ip: str
     ports: tuple[Port, ...]
+    selects: bool = True  # has a selector: without one its endpoints are whatever somebody writes
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from rayproxy.model import Key, Owner, Port, Service
 
 SERVE_LABEL = "ray.io/serve"
 MAX_INT = 2**63
+MAX_PORTS = 50  # of a Service, of those called serve and of the others; KubeRay makes a handful
+MAX_TEXT = 80  # characters of a word that is only compared and shown
 INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 _WRITTEN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
@@ -34,7 +36,8 @@ def read_service(obj: object) -> Service:
         owner=_controller(dig(obj, "metadata", "ownerReferences")),
         type=text(obj, "spec", "type"),
         cluster_ip=text(obj, "spec", "clusterIP"),
-        ports=tuple(_port(port) for port in ports) if isinstance(ports, list) else (),
+        ports=_ports(ports) if isinstance(ports, list) else (),
+        selects=bool(dig(obj, "spec", "selector")),
     )
 
 
@@ -96,9 +99,20 @@ def created(obj: object) -> str:
         return ""
 
 
+def _ports(ports: list[object]) -> tuple[Port, ...]:
+    """Return the ports that a choice may fall on; an API server takes 20,000 of them."""
+    read = [_port(port) for port in ports]
+    likely = [port for port in read if port.name.startswith("serve")][:MAX_PORTS]
+    others = [port for port in read if not port.name.startswith("serve")][:MAX_PORTS]
+    return (*likely, *others)
+
+
 def _port(port: object) -> Port:
     number, protocol = _hashable(dig(port, "port")), text(port, "protocol") or "TCP"
-    return Port(text(port, "name"), number, protocol, text(port, "appProtocol"))
+    target = _hashable(dig(port, "targetPort"))
+    return Port(
+        text(port, "name")[:MAX_TEXT], number, protocol[:MAX_TEXT], text(port, "appProtocol")[:MAX_TEXT], target
+    )
 
 
 def _hashable(value: object) -> object:

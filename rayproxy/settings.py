@@ -110,7 +110,7 @@ class Settings(NginxSettings, BaseSettings):
     namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """namespaces to watch, separated by commas (default: all)"""
     allow_unowned_services: bool = False
-    """accept a Service without an owner as a backend (always so with manifests)"""
+    """accept a Service without an owner, or without a selector, as a backend (always so with manifests)"""
     allowed_cidrs: Annotated[tuple[str, ...], NoDecode] = ()
     """CIDRs that a ClusterIP must lie in, separated by commas (default: any)"""
     template: str = "prefix"

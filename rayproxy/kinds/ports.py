@@ -20,6 +20,13 @@ _FOREIGN = {
     "https": "TLS", "tls": "TLS", "ssl": "TLS", "wss": "TLS",
 }  # fmt: skip
 
+# Ray's own ports and KubeRay's names for them: whoever reaches one of the first three runs code in the cluster.
+_RAYS_OWN = {
+    8265: "the dashboard", 10001: "Ray's client port", 52365: "the dashboard's agent", 6379: "the control store",
+    "dashboard": "the dashboard", "client": "Ray's client port", "dashboard-agent": "the dashboard's agent",
+    "gcs-server": "the control store",
+}  # fmt: skip
+
 
 class PortError(ValueError):
     """Say why a Service has no port to route to: `reason` for machines, the words for people."""
@@ -36,6 +43,12 @@ def serve_port(ports: Sequence[Port]) -> int:
     if chosen is None or not _is_number(chosen.port):
         found = ", ".join(_shown(port) for port in ports[:5]) or "none"
         raise PortError("NoServePort", f"has no usable port: name one TCP port 'serve' (found: {found})")
+    if owns := _RAYS_OWN.get(_leads_to(chosen)):
+        raise PortError(
+            "RaysOwnPort",
+            f"has no port for callers: {_shown(chosen)} leads to {_leads_to(chosen)}, {owns}, which must not be "
+            "reached from outside. Let it lead to the Serve port, 8000",
+        )
     if says := _foreign(chosen):
         raise PortError(
             "UnsupportedProtocol",
@@ -68,6 +81,14 @@ def _foreign(port: Port) -> str:
         return f"appProtocol: {port.app_protocol[:40]}"
     word = next((word for word in port.name.lower().split("-") if word in _FOREIGN), "")
     return f"{_FOREIGN[word]} by its name" if word else ""
+
+
+def _leads_to(port: Port) -> int | str:
+    """Return the number or the name that the containers know the port by."""
+    target = port.port if port.target in (None, 0, "") else port.target
+    if isinstance(target, str) and target.isascii() and target.isdigit():
+        return int(target)
+    return target if isinstance(target, int | str) else ""
 
 
 def _shown(port: Port) -> str:

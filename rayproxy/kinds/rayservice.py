@@ -7,6 +7,7 @@
     an older one has the name, elsewhere        |                              | rejected: NameConflict
     any                                         | its own, with a usable port  | a route, whatever else is
     any                                         | its own, not usable          | rejected, with the mend
+    any                                         | its own, without a selector  | rejected, unless allowed
     any                                         | somebody else's              | rejected: ServiceNotOwned
     suspended                                   | none                         | suspended
     KubeRay has given it up, or will            | none                         | refused, in KubeRay's words
@@ -128,7 +129,14 @@ def _decide(rs: RayService, services: _Services, policy: Policy, owner_of_name: 
                 "NameConflict",
                 f"the name {rs.key.name} is taken by the older RayService {owner}: rename this one or that one",
             )
-        target = _targets(_serve_service(rs, services, policy), policy.allowed)
+        service = _serve_service(rs, services, policy)
+        target = _targets(service, policy.allowed)
+        if not service.selects and not policy.unowned:
+            raise RejectedError(
+                "NoSelector",
+                f"the Service {service.key} has no selector, so whoever may write its endpoints decides where calls "
+                "go: delete it and let KubeRay create it, or allow Services without an owner",
+            )
         return Route(ref, rs.uid, path(ref), (target,), rs.created)
     except NotYetError as not_yet:
         return _without_service(ref, rs, str(not_yet))

@@ -45,7 +45,7 @@ class KubeRay:
                 },
                 "ownerReferences": [reference(owner)],
             },
-            "spec": {"ports": [{"name": "serve", "port": self.port}], **spec},
+            "spec": {"selector": {"ray.io/serve": "true"}, "ports": [{"name": "serve", "port": self.port}], **spec},
         }
         return self.cluster.call("POST", self._services(), body)
 

@@ -46,7 +46,13 @@ def service(of: dict[str, Any], name: str | None = None, **spec: Any) -> dict[st
             "labels": {"ray.io/serve": f"{owner['name']}-serve"},
             "ownerReferences": [reference(of)],
         },
-        "spec": {"type": "ClusterIP", "clusterIP": "127.0.0.1", "ports": [{"name": "serve", "port": 8000}]} | spec,
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "127.0.0.1",
+            "selector": {"ray.io/serve": "true"},
+            "ports": [{"name": "serve", "port": 8000}],
+        }
+        | spec,
     }
 
 

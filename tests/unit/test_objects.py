@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from rayproxy.kinds.ports import serve_port
 from rayproxy.kinds.rayservice import MAX_WORDS, read_rayservice
 from rayproxy.model import Key, Owner, Port
 from rayproxy.objects import UnreadableError, labels_of, read_key, read_service
@@ -148,3 +149,11 @@ def test_that_kuberay_suspends_is_read_from_its_conditions(kind):
     for status in ("True", "False"):
         conditions = {"conditions": [{"type": kind, "status": status}]}
         assert read_rayservice(rayservice(status=conditions)).halted is (status == "True")
+
+
+@pytest.mark.fault(69)
+def test_of_a_service_with_20000_ports_a_handful_is_kept_and_the_right_one_chosen():
+    ports = [{"name": f"p{number}", "port": number} for number in range(1, 20_000)]
+    kept = read_service(service(rayservice(), ports=[*ports, {"name": "serve", "port": 8000}])).ports
+    assert len(kept) < 101
+    assert serve_port(kept) == 8000

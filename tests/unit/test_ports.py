@@ -181,3 +181,24 @@ def test_a_thousand_ports_in_any_order_give_the_same_port():
     ports = [tcp(f"serve-{number}-grpc", number) for number in range(1, 1000)] + [tcp("serve-x", 4711)]
     random.Random(7).shuffle(ports)
     assert serve_port(ports) == 4711
+
+
+@pytest.mark.fault(69)
+@pytest.mark.parametrize(
+    "port",
+    [
+        *(Port("serve", number, "TCP") for number in (8265, 10001, 52365, 6379)),
+        *(Port("serve", 8000, "TCP", "", target) for target in (8265, "8265", "dashboard", "client", "gcs-server")),
+        Port("", 8265, "TCP"),
+        Port("dashboard", 80, "TCP", "", "dashboard"),
+    ],
+)
+def test_no_port_of_rays_own_is_routed_whatever_it_is_called(port: Port):
+    with pytest.raises(PortError, match="has no port for callers") as refused:
+        serve_port([port])
+    assert refused.value.reason == "RaysOwnPort"
+
+
+@pytest.mark.parametrize("target", [None, 8000, "serve", 0, "", 8001, True, 1.5])
+def test_a_port_that_leads_to_any_other_is_routed_by_its_own_number(target: object):
+    assert serve_port([Port("serve", 80, "TCP", "", target)]) == 80

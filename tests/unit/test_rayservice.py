@@ -343,3 +343,13 @@ def test_a_message_never_carries_more_of_a_value_than_a_person_reads():
     for decision in (only(chat), only(CHAT, stranger), only(rayservice(long))):
         assert isinstance(decision, Pending | Rejection)
         assert len(decision.message) < 1000, len(decision.message)
+
+
+@pytest.mark.fault(69)
+def test_a_service_whose_endpoints_somebody_writes_is_a_backend_only_where_the_policy_says_so():
+    forged = service(CHAT, selector={})
+    decision = only(CHAT, forged)
+    assert isinstance(decision, Rejection)
+    assert decision.reason == "NoSelector"
+    assert "whoever may write its endpoints" in decision.message
+    assert target_of(only(CHAT, forged, policy=OPEN))
