@@ -120,7 +120,9 @@ def test_scores_with_a_cap_are_capped_in_the_continuous_engine_too(engines):
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=16,
+        query_pre_attn_scalar=1,
         attn_logit_softcapping=0.5,
+        tie_word_embeddings=False,  # tied, this model says its last token again, capped or not
         sliding_window=24,
         initializer_range=0.3,
     )

@@ -70,8 +70,8 @@ def table(rows: list[Row]) -> str:
     counted = Counter(row.engine for row in rows)
     summary = (
         f"transformers {transformers.__version__}: of {len(rows)} architectures {counted['continuous']} are served by"
-        f" continuous batching, {counted['generate']} by `generate`; {counted[REFUSED]} are refused,"
-        f" {counted[NOT_MADE]} were not made."
+        f" continuous batching, {counted['generate']} by `generate`; {counted[REFUSED]} refused,"
+        f" {counted[NOT_MADE]} not made."
     )
     lines = [summary, "", "| architecture | engine | why not in a batch |", "|---|---|---|"]
     lines += [f"| `{row.name}` | {row.engine} | {_short(row.words)} |" for row in rows]
