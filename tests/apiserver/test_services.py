@@ -17,7 +17,10 @@ from tests.support.waiting import until
 def handmade(kuberay: KubeRay, name: str, owner: dict[str, Any] | None, **spec: Any) -> dict[str, Any]:
     """Create a Service as somebody might who is not KubeRay."""
     metadata = {"name": name, "labels": {"ray.io/serve": "x"}, "ownerReferences": [reference(owner)] if owner else []}
-    body = {"metadata": metadata, "spec": {"ports": [{"name": "serve", "port": kuberay.port}], **spec}}
+    body = {
+        "metadata": metadata,
+        "spec": {"selector": {"ray.io/serve": "true"}, "ports": [{"name": "serve", "port": kuberay.port}], **spec},
+    }
     return kuberay.cluster.call("POST", f"/api/v1/namespaces/{kuberay.namespace}/services", body)
 
 

@@ -53,7 +53,11 @@ def service(name: str, port: int) -> dict[str, Any]:
             "labels": {"ray.io/serve": name},
             "ownerReferences": [owner],
         },
-        "spec": {"clusterIP": "127.0.0.1", "ports": [{"name": "serve", "port": port}]},
+        "spec": {
+            "selector": {"ray.io/serve": "true"},
+            "clusterIP": "127.0.0.1",
+            "ports": [{"name": "serve", "port": port}],
+        },
     }
 
 
