@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
@@ -51,10 +52,30 @@ RootPath = Annotated[
         r"(?:(?:/(?!\.\.?(?:/|$))[\w.~-]+)+)?", "a path such as /apis/rayservice/NAME, without a slash at its end"
     ),
 ]
+_QUANTITY = r"(\d{1,15}(?:\.\d{1,9})?)(m|[kMGTPE]|[KMGTPE]i)?"
+_DECIMAL = {"m": Fraction(1, 1000)} | {suffix: Fraction(1000) ** n for n, suffix in enumerate(["", *"kMGTPE"])}
+_BINARY = {f"{suffix}i": Fraction(1024) ** n for n, suffix in enumerate("KMGTPE", 1)}
+
+
+def canonical(quantity: str) -> str:
+    """Return a quantity as Kubernetes writes it back (`2` for `2000m`): else KubeRay's own edits look like another's.
+
+    Source: apimachinery's Quantity; the largest suffix with which the number stays whole.
+    """
+    match = re.fullmatch(_QUANTITY, quantity)
+    if not match:
+        return quantity
+    units = _BINARY if (match[2] or "").endswith("i") else _DECIMAL
+    value = Fraction(match[1]) * (units | _DECIMAL)[match[2] or ""]
+    whole = [(unit, suffix) for suffix, unit in units.items() if value and (value / unit).denominator == 1]
+    return f"{value / max(whole)[0]}{max(whole)[1]}" if whole else quantity
+
+
 Quantity = Annotated[
     str,
     BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
-    _full_match(r"\d+(?:\.\d+)?(?:m|[kMGTPE]i?|Ki)?", "a quantity, such as 6, 500m or 24Gi"),
+    _full_match(_QUANTITY, "a quantity, such as 6, 500m or 24Gi"),
+    AfterValidator(canonical),
 ]
 RayVersion = Annotated[str, _full_match(r"\d{1,3}\.\d{1,3}\.\d{1,3}", "a version of Ray, such as 2.60.0")]
 Word = Annotated[str, _full_match(r"[\w.-]{1,63}", "one word")]

@@ -57,10 +57,14 @@ class Options(BaseModel):
     """scale between --replicas and this"""
     target_ongoing_requests: Positive = 2
     """requests in flight on each replica that autoscaling aims at"""
-    cpu: fields.Quantity = "8000m"
+    cpu: fields.Quantity = "8"
     """CPU of a worker, request and limit"""
     memory: fields.Quantity = "48Gi"
     """memory of a worker, request and limit"""
+    head_cpu: fields.Quantity | None = None
+    """CPU of the head, request and limit; default: 1 requested, 2 at most"""
+    head_memory: fields.Quantity | None = None
+    """memory of the head, request and limit; default: 4Gi requested, 8Gi at most"""
     shm_size: fields.Quantity | None = None
     """size of /dev/shm; default: 10Gi with more than one GPU, else KubeRay's"""
     node_selector: fields.NodeSelector = {}
@@ -72,7 +76,7 @@ class Options(BaseModel):
 
     # the model server
     model_name: fields.ModelName | None = None
-    """the model's name in the OpenAI interface"""
+    """the model's name in the OpenAI interface; default: the RayService's"""
     max_length: Positive | None = None
     """longest context, in tokens"""
     dtype: DataType | None = None

@@ -1,6 +1,7 @@
 """The RayService of each case, to the letter; the command stands at the head of each file."""
 
 import pytest
+import yaml
 
 from rayproxy.__main__ import main
 from tests.support import golden, readme
@@ -29,3 +30,15 @@ def test_no_variable_of_the_environment_changes_what_is_served(capsys, monkeypat
 def test_the_page_of_checkpoints_shows_the_options_and_the_kserve_equivalents_as_they_are():
     assert {"options", "flags", "kserve-huggingface", "kserve-vllm", "kserve-two-gpus"} <= set(readme.parts())
     assert readme.PATH.read_text(encoding="utf-8") == readme.filled(), "run make golden"
+
+
+def test_the_models_name_is_the_rayservices_unless_somebody_says_otherwise(capsys, monkeypatch):
+    monkeypatch.chdir(golden.INPUTS)
+    path = next(path for path in golden.FILES if path.stem == "documented")
+    names = {}
+    for said in ([], ["--model-name", "mine"], ["--env", "SERVING_MODEL_NAME=theirs"]):
+        assert main([*golden.arguments(path), *said]) == 0
+        container = yaml.safe_load(capsys.readouterr().out)["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
+        env = container["template"]["spec"]["containers"][0]["env"]
+        names[" ".join(said)] = [each["value"] for each in env if each["name"] == "SERVING_MODEL_NAME"]
+    assert list(names.values()) == [["finetune-sample"], ["mine"], ["theirs"]]
