@@ -129,15 +129,16 @@ def made_by_kuberay(release: tuple[int, int], head: dict[str, int], given: list[
 
 
 NAMES = st.sampled_from(["serve", "serve-http", "serve-grpc", "serve-app", "serve-tls", "metrics", "http", "grpc"])
+NUMBERS = st.integers(1, 65535).filter(lambda number: number not in (6379, 8265, 10001, 52365))  # not Ray's own
 PROTOCOLS = st.sampled_from([None, "http", "https", "kubernetes.io/h2c", "kubernetes.io/ws", "grpc"])
 GIVEN = st.none() | st.lists(
     st.builds(
         lambda name, port, protocol: {"name": name, "port": port} | ({"appProtocol": protocol} if protocol else {}),
-        NAMES, st.integers(1, 65535), PROTOCOLS,
+        NAMES, NUMBERS, PROTOCOLS,
     ),
     max_size=4, unique_by=lambda port: port["name"],
 )  # fmt: skip
-HEADS = st.dictionaries(NAMES, st.integers(1, 65535), max_size=4).map(lambda ports: ports or HEAD)
+HEADS = st.dictionaries(NAMES, NUMBERS, max_size=4).map(lambda ports: ports or HEAD)
 RELEASES = st.sampled_from([(1, 0), (1, 3), (1, 5), (1, 6), (1, 7)])
 
 
