@@ -46,7 +46,7 @@ class Contestant:
 def main(samples: int = 9, sizes: tuple[int, ...] = (20, 5000), burst: int = 300) -> dict[str, object]:
     """Run all, print a table, return the figures."""
     figures: dict[str, object] = {}
-    with local_api_server(("--max-requests-inflight=0", "--max-mutating-requests-inflight=0")) as cluster:
+    with local_api_server(("--max-requests-inflight=10000", "--max-mutating-requests-inflight=10000")) as cluster:
         cluster.install_crd(CRD)
         upstream = Upstream(host="0.0.0.0", name="bench")
         world = KubeRay(cluster, cluster.namespace("bench"), upstream.port)
