@@ -56,7 +56,6 @@ def _configure(folder: Path, listen: str, routes: Mapping[str, int], read_timeou
         "max_body": "10m",
         "access_log": False,
         "stream_bodies": (),
-        "map_size": 2048,
         "route_files": ("ray-*.conf",),
         "unrouted": (),
         "trusted": (),

@@ -94,8 +94,7 @@ def render_base(decisions: Iterable[Decision], conf: NginxConf) -> dict[str, Fil
     decisions = list(decisions)
     states = sorted(unrouted(decisions).items())
     trusted = [trusted_route(decision) for decision in decisions if trusts(conf.settings.trusted_pages, decision)]
-    map_size = 2048 if max(len(states), len(trusted)) <= 512 else 65536  # noqa: PLR2004 - large only where it is needed
-    values = conf.values | {"map_size": map_size, "unrouted": states, "trusted": trusted}
+    values = conf.values | {"unrouted": states, "trusted": trusted}
     return {name: file(own(f"{name}.j2")(values)) for name in BASE}
 
 
