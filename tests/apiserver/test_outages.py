@@ -71,7 +71,7 @@ def test_routes_outlive_the_api_server_and_follow_it_again_when_it_is_back(
     kuberay.routed("later")
     until("followed again", lambda: daemon.answers_from("later", "everywhere"), 60)
     until("and what went is gone", lambda: daemon.error("chat") == "rayservice_not_found", 60)
-    assert daemon.reloads <= reloads + 2
+    assert daemon.reloads <= reloads + 3, "one is gone, one is pending, then routed: a reload for each at most"
 
 
 @pytest.mark.fault(4)
