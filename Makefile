@@ -118,7 +118,7 @@ lock: install-test ## pin the newest versions that pyproject.toml allows
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving -o requirements/serving.lock
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --overrides requirements/serving.overrides --group serving-test -o requirements/serving-test.lock
 
-golden: install-test ## write anew what is made by commands: the golden files, parts of the README and of docs/
+golden: install-test ## write anew what is made by commands: the golden files, parts of docs/
 	@$(PY) tests/golden/update.py
 	@$(PY) -m tests.differential.golden
 

@@ -148,7 +148,7 @@ class Nginx:
                     if not (piece := connection.recv(LARGEST_ANSWER)):
                         return answer.partition(b"\r\n\r\n")[2].decode()
                     answer += piece
-        except (OSError, UnicodeDecodeError):
+        except (OSError, UnicodeDecodeError):  # no answer is an answer: whoever asks says what follows from it
             pass
         return None
 

@@ -96,7 +96,7 @@ class Reconciler:
         try:
             # 1. observe: everything at once, or nothing is changed
             snapshot = self.source.snapshot()
-            # 2. desire: each object accepted, pending or rejected; the accepted ones rendered
+            # 2. desire: what becomes of each object; the accepted ones rendered
             desired = self._desire(snapshot)
             # 3. current: read back from disk
             current = self._current(resync=resync)
