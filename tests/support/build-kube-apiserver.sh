@@ -31,6 +31,8 @@ rm -rf "$work"
 mkdir -p "$work/src" "$work/go"
 
 say() { printf '%s kube-apiserver build: %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
+sources=("deb-src [] MIRROR bookworm main" "deb [] MIRROR bookworm main"
+  "deb [check-valid-until=no] MIRROR bullseye main")
 . "$(dirname "$0")/debian.sh"
 fetch_etcd
 

@@ -63,6 +63,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   cd "$folder"
 fi
 if [ ! -x "$folder/etcd" ]; then
+  sources=("deb [] MIRROR bookworm main")
   . "$here/debian.sh"
   fetch_etcd
 fi

@@ -3,8 +3,7 @@
 #
 #   fetch-nginx.sh FOLDER     ->  FOLDER/nginx, with its own C library beside it in FOLDER/lib
 #
-# The address of the mirror is read from this machine's own apt configuration. Nothing is installed: the packages are
-# unpacked, and the binary is told (by patchelf) to load the libraries that it was built with.
+# Nothing is installed: the packages are unpacked, and the binary is told (by patchelf) to load the libraries that it was built with.
 set -euo pipefail
 
 folder=$(realpath -m "${1:?usage: $0 FOLDER}")
@@ -18,28 +17,13 @@ say() { printf 'nginx of the image: %s\n' "$*" >&2; }
 # From an empty tree: what an interrupted run left would fail every later one.
 work=$folder/.work
 rm -rf "$work"
-mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/debs"
-
-mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Identifier: Packages' 'Origin: Debian' |
-  awk '$2 !~ /-/ { print $1; exit }')
-[ -n "$mirror" ] || {
-  say "no Debian mirror in this machine's apt configuration: add one, or run apt-get update"
-  exit 1
-}
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-cat >"$work/sources.list" <<LIST
-deb [signed-by=$keyring] $mirror trixie main
-LIST
-apt_own=(-q -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=/dev/null
-  -o "Dir::State::lists=$work/lists" -o "Dir::Cache::archives=$work/archives" -o APT::Sandbox::User=root)
+mkdir -p "$work"
+sources=("deb [] MIRROR trixie main")
+. "$(dirname "$0")/debian.sh"
 say "fetching it from Debian trixie"
-apt-get "${apt_own[@]}" update >"$work/apt.log" 2>&1 || { tail -5 "$work/apt.log" >&2; exit 1; }
 packages=(nginx libc6 libcrypt1 libpcre2-8-0 libssl3t64 libzstd1 zlib1g patchelf libstdc++6 libgcc-s1)
-(cd "$work/debs" && apt-get "${apt_own[@]}" download "${packages[@]/%//trixie}" >>"$work/apt.log" 2>&1) || {
-  tail -5 "$work/apt.log" >&2
-  exit 1
-}
-for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
+fetch_deb "${packages[@]/%//trixie}"
+for deb in "$apt_dir"/debs/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
 
 rm -rf "$folder/lib"
 mkdir "$folder/lib"

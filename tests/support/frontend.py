@@ -1,4 +1,4 @@
-"""The front end of examples/, as it stands but for its ports."""
+"""Front ends before the proxy: that of examples/, as it stands but for its ports, and one of nginx's own defaults."""
 
 from __future__ import annotations
 
@@ -30,17 +30,39 @@ def frontend(folder: Path, proxy_port: int, nginx: str = NGINX) -> Iterator[int]
         assert mine in text
         text = text.replace(mine, own)
     conf.write_text(text)
-    process = subprocess.Popen([nginx, "-p", folder / "site", "-c", "nginx.conf"], stderr=subprocess.DEVNULL)
-    try:
-        until("the front end answers", lambda: _answers(port))
+    with _running([nginx, "-p", folder / "site", "-c", "nginx.conf"], port, "/"):
         yield port
+
+
+DEFAULT = """daemon off; error_log stderr; pid {folder}/front.pid; events {{}}
+http {{ access_log off; proxy_temp_path {folder}/p; client_body_temp_path {folder}/b;
+server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{behind}; }} }} }}
+"""
+
+
+@contextmanager
+def default_nginx(folder: Path, behind: int) -> Iterator[int]:
+    """Run an nginx whose every directive has its default, which gathers answers; yield its port."""
+    port = free_port()
+    conf = folder / "front.conf"
+    conf.write_text(DEFAULT.format(folder=folder, port=port, behind=behind))
+    with _running([NGINX, "-p", folder, "-c", conf], port, "/-/healthz"):
+        yield port
+
+
+@contextmanager
+def _running(command: list[str | Path], port: int, asked: str) -> Iterator[None]:
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        until("the front end answers", lambda: _answers(port, asked))
+        yield
     finally:
         process.terminate()
         process.wait()
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, asked: str) -> bool:
     try:
-        return request(("127.0.0.1", port), "/").status == 200
+        return request(("127.0.0.1", port), asked).status == 200
     except OSError:
         return False

@@ -3,46 +3,15 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.http import free_port, request
-from tests.support.raw import NGINX
-from tests.support.waiting import until
+from tests.support.frontend import default_nginx
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
-DEFAULT = """daemon off; error_log stderr; pid {folder}/front.pid; events {{}}
-http {{ access_log off; proxy_temp_path {folder}/p; client_body_temp_path {folder}/b;
-server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{behind}; }} }} }}
-"""
-
-
-@contextmanager
-def default_nginx(folder: Path, behind: int) -> Iterator[int]:
-    """Run an nginx whose every directive has its default, which gathers answers."""
-    port = free_port()
-    conf = folder / "front.conf"
-    conf.write_text(DEFAULT.format(folder=folder, port=port, behind=behind))
-    process = subprocess.Popen([NGINX, "-p", folder, "-c", conf], stderr=subprocess.DEVNULL)
-    try:
-        until("it answers", lambda: _answers(port))
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        return request(("127.0.0.1", port), "/-/healthz").status == 200
-    except OSError:
-        return False
 
 
 def test_an_event_passes_a_front_end_of_defaults_before_the_next_one_is_there(door, folder: Path):
