@@ -74,6 +74,7 @@ class App:
         self.source = parts.make_source(settings, server, self.reporter, self.signals.wake)
         self.loop = Loop(self._reconciler(), self.reporter, self.signals, settings.resync)
         self.last_good = parts.first_revision(self.revisions, settings)
+        self.had_routes = bool(self.revisions.routes(self.last_good))
 
     def run(self) -> int:
         """Run until a signal, or until a thread dies; return the exit code."""
@@ -102,7 +103,7 @@ class App:
         """Return why callers should stay away, or None: once a whole snapshot, or the last good one, is served."""
         if self.reporter.served:
             return None
-        if self.revisions.routes(self.last_good) and self.nginx.served() == self.last_good.name:
+        if self.had_routes and self.nginx.served() == self.last_good.name:
             return None
         return self.reporter.problem
 

@@ -92,10 +92,16 @@ class Revisions:
         return {name: read for name, read in found.items() if read.digest == revision.sums[name]}
 
     def routes(self, revision: Revision) -> Mapping[str, Route]:
-        """Return {file name: route} of a revision; what is not whole any more is left out. Raise OSError."""
-        if ROUTES in revision.sums and (found := self.files(revision, [ROUTES])):
-            return {name: route for name, route in read(found[ROUTES].text).items() if name in revision.sums}
-        return taken_over({name: each.text for name, each in self.files(revision, revision.sums).items()})
+        """Return {file name: route} of a revision; what is not whole any more is left out.
+
+        Where routes.json is missing, spoiled or a later version's, the files say what they can: no change waits for it.
+        """
+        try:
+            found = read(self.files(revision, [ROUTES])[ROUTES].text)
+        except (OSError, KeyError, ValueError):
+            left = self.salvage(revision).sums
+            return taken_over({name: each.text for name, each in self.files(revision, left).items()})
+        return {name: route for name, route in found.items() if name in revision.sums}
 
     def recover(self) -> Revision | None:
         """Return the current revision if it is intact, else activate and return the newest other one that is."""

@@ -287,3 +287,20 @@ def test_a_spoiled_list_of_routes_is_made_up_from_the_files(revisions):
     (revision.path / ROUTES).write_text("{}")
     assert not revisions.intact(revision)
     assert [each.ref.name for each in revisions.routes(revisions.salvage(revision)).values()] == ["chat"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda path: path.unlink(), lambda path: path.write_text("{}"), lambda path: path.write_text("")],
+    ids=["removed", "edited", "emptied"],
+)
+def test_a_list_of_routes_that_somebody_spoiled_holds_no_change_up(revisions, spoil):
+    revision = revisions.write(BASE | route_files(RouteFiles()([route("chat")], load_location("prefix"), CONF)), None)
+    spoil(revision.path / ROUTES)
+    assert [each.ref.name for each in revisions.routes(revision).values()] == ["chat"]
+
+
+def test_a_list_of_routes_that_a_later_version_wrote_holds_no_change_up(revisions):
+    files = route_files(RouteFiles()([route("chat")], load_location("prefix"), CONF))
+    revision = revisions.write(BASE | files | {ROUTES: file('{"ray-chat.conf": {"weights": []}}')}, None)
+    assert [each.ref.name for each in revisions.routes(revision).values()] == ["chat"]
