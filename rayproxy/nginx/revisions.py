@@ -94,7 +94,7 @@ class Revisions:
     def routes(self, revision: Revision) -> Mapping[str, Route]:
         """Return {file name: route} of a revision; what is not whole any more is left out.
 
-        Where routes.json is missing, spoiled or a later version's, the files say what they can: no change waits for it.
+        Where routes.json is missing, spoiled or a later version's, the files say what they can: no change waits.
         """
         try:
             found = read(self.files(revision, [ROUTES])[ROUTES].text)
