@@ -7,9 +7,11 @@ server in the model's place, which is there at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -41,6 +43,7 @@ def main() -> int:
     arguments = _arguments()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
+    _refuse_taken(arguments)
     started: list[subprocess.Popen[bytes]] = []
     try:
         started.append(_model(arguments))
@@ -71,6 +74,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--admin-listen", default=os.environ.get("RAYPROXY_ADMIN_LISTEN", "127.0.0.1:9090"))
     parser.add_argument("--state-dir", type=Path, default=RUN / "rayproxy")
     return parser.parse_args()
+
+
+def _refuse_taken(arguments: argparse.Namespace) -> None:
+    """End where somebody listens already: an answer of theirs would be taken for one of ours."""
+    wanted = {
+        "--model-port": f"127.0.0.1:{arguments.model_port}",
+        "--listen": _reachable(arguments.listen),
+        "--admin-listen": _reachable(arguments.admin_listen),
+    }
+    for flag, address in wanted.items():
+        host, _, port = address.rpartition(":")
+        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), 1):
+            sys.exit(f"somebody listens at {address} already: end that first, or choose another address with {flag}")
 
 
 def _reachable(listen: str) -> str:

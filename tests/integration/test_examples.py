@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.support.http import free_port
 from tests.support.waiting import until
@@ -28,3 +31,19 @@ def test_the_first_command_shows_the_documented_calls_and_their_answers_and_ends
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0, shown.read_text()
+
+
+@pytest.mark.parametrize("flag", ["--model-port", "--listen", "--admin-listen"])
+def test_a_port_that_somebody_else_listens_at_is_named_and_nothing_is_started(folder: Path, flag: str):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        given = {name: f"127.0.0.1:{free_port()}" for name in ("--listen", "--admin-listen")}
+        given |= {"--model-port": str(free_port()), "--state-dir": str(folder / "s")}
+        given[flag] = str(taken) if flag == "--model-port" else f"127.0.0.1:{taken}"
+        command = [sys.executable, str(RUN), "--stand-in", *(f"{name}={value}" for name, value in given.items())]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        f"somebody listens at 127.0.0.1:{taken} already: end that first, or choose another address with {flag}"
+    )
+    assert not (folder / "s").exists()
