@@ -30,7 +30,7 @@ run-stand-in: install-run ## the same with a stand-in for the model: no torch, n
 api-server: install-test ## what the tests' Kubernetes API server is, built once (with Go about 5 minutes)
 	@$(PY) -m tests.support.apiserver
 
-test: test-serving api-server ## every test
+test: test-serving api-server ## every test that this machine can run
 	@$(PY) -m pytest -n 2
 
 test-serving: install-serving ## the model server's tests, in an environment of their own

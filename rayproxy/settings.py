@@ -117,7 +117,7 @@ class Settings(NginxSettings, BaseSettings):
     """location template: prefix, documented, or a file"""
 
     state_dir: Path = Field(default_factory=_default_state)
-    """folder of the revisions, nginx's pid file and its sockets"""
+    """folder of the revisions, nginx's pid file and sockets; ~/.local/state/rayproxy, in a pod /var/lib/rayproxy"""
     nginx: Literal["managed", "external"] = "external" if IN_CLUSTER else "managed"
     """who starts nginx: managed (the daemon) or external (another container)"""
     nginx_binary: str = "nginx"

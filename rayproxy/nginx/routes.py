@@ -50,7 +50,7 @@ def _route(found: Mapping[str, object]) -> Route:
 
 
 def taken_over(files: Mapping[str, str]) -> Mapping[str, Route]:
-    """Return the routes of a revision of 0.1.0, which had no routes.json, from {file name: text}."""
+    """Return the routes of a revision of an earlier build, which had no routes.json, from {file name: text}."""
     named = ((name, match[1]) for name in files if (match := _OLD_FILE.fullmatch(name)))
     return {name: _old_route(rayservice, files[name]) for name, rayservice in named}
 

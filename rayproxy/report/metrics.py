@@ -46,7 +46,7 @@ class Metrics:
         )  # fmt: skip
         self.problems = Gauge(
             "rayproxy_source_problems",
-            "Objects, files or templates that could not be used",
+            "Objects, files or templates that could not be used, and resources that cannot be read at the moment",
             registry=registry,
         )
         self.propagation = Histogram(

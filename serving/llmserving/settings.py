@@ -88,7 +88,8 @@ class Settings(BaseSettings):
     kv_cache_tokens: int = Field(
         0,
         ge=0,
-        description="tokens kept for all running sequences (continuous); 0: what memory holds, 8 full ones at most",
+        description="tokens kept for all running sequences (continuous); "
+        "0: what memory holds, on a CPU 8 full ones at most",
     )
 
     # Limits.
