@@ -29,8 +29,8 @@ def main() -> None:
     """Load the model that BASE_MODEL_DIR names, then measure as told."""
     settings = from_mapping({})
     folders = loading.find_folders(settings)
-    stop_ids = loading.stop_ids(loading.read_generation_config(folders))
-    tokenizer = ModelTokenizer(folders.tokenizer, stop_ids=stop_ids, template=None, trust=False)
+    stop_ids = loading.read_advice(folders).stop_ids
+    tokenizer = ModelTokenizer(*folders.tokenizers, stop_ids=stop_ids, trust=False)
     engine, _ = load_local(settings)
     print("ready", flush=True)
     for line in sys.stdin:
@@ -51,7 +51,8 @@ async def _measure(ask: Callable[[int], Awaitable[Sample]], clients: int, each: 
 async def _ask(engine: Engine, tokenizer: Tokenizer, tokens: int, number: int) -> Sample:
     start = time.perf_counter()
     first, made = 0.0, 0
-    prompt = tokenizer.chat([{"role": "user", "content": question(number)}], {"add_generation_prompt": True})
+    conversation = [{"role": "user", "content": question(number)}]
+    prompt = tokenizer.encode(tokenizer.render(conversation, {"add_generation_prompt": True}), special=False)
     sampling = Sampling(max_tokens=tokens, temperature=0.0, stop_ids=tokenizer.stop_ids)
     async for _ in engine.submit(prompt, sampling):
         first = first or time.perf_counter() - start

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI
 
 from llmserving import errors
+from llmserving.admission import RETRY_AFTER
 from llmserving.api import embeddings, health, legacy, openai, zhipu
+from llmserving.errors import CLIENT_GONE, ApiError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from llmserving.server import Server
 
 MAX_BODY = 4 * 2**20  # bytes: parsing more than that would hold up everybody's tokens
+MAX_BODIES = 256 * 2**20  # bytes of all bodies that are inside, or on their way in
+SMALL_BODY = 2**16  # bytes of each that are not counted: whoever sends that little is never refused for others' bodies
 
 
 def build_app(server: Server) -> FastAPI:
@@ -44,18 +48,19 @@ def build_app(server: Server) -> FastAPI:
 
 
 class Gate:
-    """Refuse bodies that are too large, and count each request by its route and status."""
+    """Refuse bodies that are too large, alone or together, and count each request by its route and status."""
 
     def __init__(self, app: ASGIApp, server: Server) -> None:
         self._app = app
         self._server = server
+        self._inside = 0  # bytes of bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = 499  # the client went away before there was one
+        status = CLIENT_GONE  # before there was one
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -63,10 +68,35 @@ class Gate:
                 status = message["status"]
             await send(message)
 
+        size = 0
+
+        async def limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += self._take(size, len(message.get("body", b"")))
+            return message
+
         try:
-            await self._app(scope, _limited(receive), counted)
+            await self._app(scope, limited, counted)
         finally:
+            self._inside -= _counted(size)
             self._server.metrics.count("serving_requests", route=_route(scope), status=str(status))
+
+    def _take(self, size: int, more: int) -> int:
+        """Count more of a body of some size so far; raise ApiError 413 or 503 where there is no room for it."""
+        if size + more > MAX_BODY:
+            raise ApiError(413, f"the body is larger than {MAX_BODY} bytes")
+        grown = _counted(size + more) - _counted(size)
+        if grown and self._inside + grown > MAX_BODIES:
+            text = f"the bodies of all requests are larger than {MAX_BODIES} bytes; smaller ones are taken"
+            raise ApiError(503, text, retry_after=RETRY_AFTER)
+        self._inside += grown
+        return more
+
+
+def _counted(size: int) -> int:
+    """Return how much of a body counts."""
+    return max(0, size - SMALL_BODY)
 
 
 def _route(scope: Scope) -> str:
@@ -74,18 +104,3 @@ def _route(scope: Scope) -> str:
     declared: str = getattr(scope.get("route"), "path", "none")
     path: str = scope["path"]  # with Ray Serve's root_path before it, where there is one
     return declared if declared == "none" or "{" in declared else path.removeprefix(scope.get("root_path", ""))
-
-
-def _limited(receive: Receive) -> Receive:
-    size = 0
-
-    async def limited() -> Any:  # noqa: ANN401 - an ASGI message
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > MAX_BODY:
-            # FastAPI lets through its own exception only while it reads a body
-            raise HTTPException(413, f"the body is larger than {MAX_BODY} bytes")
-        return message
-
-    return limited

@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
+
+from llmserving.overtime import OvertimeError, at_once
+from llmserving.rendering import SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,7 @@ def find_form(render: Render) -> Form:
     """Return the form in which a template shows what a user says; a string where both do.
 
     A template that refuses every conversation that is tried says so to each caller itself.
+    Raises OvertimeError for one that does not come to an end.
     """
     taken_before = False
     for conversation in (CONVERSATION, QUESTION, INSTRUCTED):
@@ -68,7 +73,9 @@ def find_form(render: Render) -> Form:
 def _shown(render: Render, messages: Messages) -> set[str] | None:
     """Return which of the probe's words are in the prompt, None where the template refuses the messages."""
     try:
-        prompt = render(messages)
+        prompt = at_once(partial(render, messages), SECONDS)
+    except OvertimeError:
+        raise
     except Exception as error:  # noqa: BLE001 - a template is a program of its authors: anything can come
         log.debug("the chat template does not take %s: %s", messages, error)
         return None

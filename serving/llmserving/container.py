@@ -97,11 +97,13 @@ def _available(root: Path) -> float:
 
 
 def _text(path: Path) -> str:
+    """Return a file's text: names of mounts and groups may be any bytes."""
     try:
-        return path.read_text(encoding="ascii").strip()
+        return path.read_bytes().decode(errors="surrogateescape").strip("\n")
     except OSError:
         return ""
 
 
 def _lines(path: Path) -> list[str]:
-    return _text(path).splitlines()
+    text = _text(path)
+    return text.split("\n") if text else []  # Python knows other ends of a line, which names may have in them

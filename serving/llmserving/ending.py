@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -40,11 +41,15 @@ class Watched:
 
     def run(self) -> int:
         """Serve, and return the exit code: 0 after a signal, 1 where the engine failed, 3 where it never began."""
+        signal.signal(signal.SIGTERM, self._obey)  # uvicorn raises it again at its end, to be killed by it
         with contextlib.suppress(KeyboardInterrupt):
             self.uvicorn.run()
         if not self.uvicorn.started:
             return 3
         return 0 if self.trouble is None else 1
+
+    def _obey(self, *_: object) -> None:
+        self.uvicorn.should_exit = True
 
     async def check(self) -> None:
         """Look after the engine; end everything if it has failed several times."""

@@ -7,8 +7,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from llmserving import words
 from llmserving.engines.base import EngineDeadError, SequenceError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CLIENT_GONE = 499  # as nginx has it
 TYPES = {
     400: "BadRequestError",
     401: "AuthenticationError",
@@ -70,6 +72,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, _answer)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(EngineDeadError, _unforeseen)
     app.add_exception_handler(SequenceError, _unforeseen)
     app.add_exception_handler(Exception, _unforeseen)
@@ -82,6 +85,11 @@ def response(error: ApiError) -> JSONResponse:
 
 async def _answer(_: Request, error: Any) -> JSONResponse:  # noqa: ANN401 - the handlers' common type
     return response(error)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    """Answer nobody, who hung up in the middle of a body: it is counted, and nothing failed."""
+    return Response(status_code=CLIENT_GONE)
 
 
 async def _unforeseen(_: Request, error: Any) -> JSONResponse:  # noqa: ANN401

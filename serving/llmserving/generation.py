@@ -1,4 +1,4 @@
-"""Jobs in, pieces of text out: several sequences of one request at once, with a deadline and cancellation."""
+"""Sequences in, deltas of text out: several sequences of one request at once, with a deadline and cancellation."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 CONTEXT = 32  # tokens of the prompt's end: among them are some with text, unless it has none
 
-UNREAD_PIECES = 64  # of one sequence: what comes faster than it is sent waits in the engine
+UNREAD_DELTAS = 64  # of one sequence: what comes faster than it is sent waits in the engine
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SequenceRequest:
     """One sequence to continue; `index` is its place among the choices of the answer.
 
     `copy` counts the sequences of one prompt: the prompt is paid for once. `continues`: the answer goes on where the
@@ -39,8 +39,8 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """New text of one choice and the tokens it came from; `finish` is set on the last piece of a choice."""
+class Delta:
+    """New text of one choice and the tokens it came from; `finish` is set on the last delta of a choice."""
 
     index: int
     text: str
@@ -58,44 +58,46 @@ class Result:
     finish: str | None = None
     stop_reason: str | int | None = None
 
-    def add(self, piece: Piece) -> None:
-        """Append a piece."""
-        self.text += piece.text
-        self.tokens.extend(piece.tokens)
-        self.finish, self.stop_reason = piece.finish, piece.stop_reason
+    def add(self, delta: Delta) -> None:
+        """Append a delta."""
+        self.text += delta.text
+        self.tokens.extend(delta.tokens)
+        self.finish, self.stop_reason = delta.finish, delta.stop_reason
 
 
-async def continue_text(engine: Engine, tokenizer: Tokenizer, job: Job) -> AsyncGenerator[Piece, None]:
+async def continue_text(
+    engine: Engine, tokenizer: Tokenizer, sequence: SequenceRequest
+) -> AsyncGenerator[Delta, None]:
     """Yield one sequence's text in whole characters, up to its end, a stop string or its length."""
-    detokenizer = Detokenizer(tokenizer, job.prompt[-CONTEXT:] if job.continues else ())
-    scanner = StopScanner(job.stop)
+    detokenizer = Detokenizer(tokenizer, sequence.prompt[-CONTEXT:] if sequence.continues else ())
+    scanner = StopScanner(sequence.stop)
     pending: list[Token] = []
     ended: int | None = None
-    async with aclosing(engine.submit(job.prompt, job.sampling)) as tokens:
+    async with aclosing(engine.submit(sequence.prompt, sequence.sampling)) as tokens:
         async for token in tokens:
             pending.append(token)
-            if token.id in job.sampling.stop_ids:
+            if token.id in sequence.sampling.stop_ids:
                 ended = token.id
                 break
             text, stop = scanner.push(detokenizer.push(token.id))
             if stop is not None:
-                yield Piece(job.index, text, tuple(pending), "stop", stop)
+                yield Delta(sequence.index, text, tuple(pending), "stop", stop)
                 return
-            yield Piece(job.index, text, tuple(pending))
+            yield Delta(sequence.index, text, tuple(pending))
             pending.clear()
     text, stop = scanner.push(detokenizer.finish())
     finish = "length" if ended is None and stop is None else "stop"
-    yield Piece(job.index, text + ("" if stop is not None else scanner.finish()), tuple(pending), finish, stop)
+    yield Delta(sequence.index, text + ("" if stop is not None else scanner.finish()), tuple(pending), finish, stop)
 
 
 async def merge(
-    sources: Sequence[AsyncGenerator[Piece, None]], *, idle: float, limit: float
-) -> AsyncGenerator[Piece | None, None]:
-    """Yield the pieces of all sources as they come, and None after each `idle` seconds of silence.
+    sources: Sequence[AsyncGenerator[Delta, None]], *, idle: float, limit: float
+) -> AsyncGenerator[Delta | None, None]:
+    """Yield the deltas of all sources as they come, and None after each `idle` seconds of silence.
 
     Raise ApiError 504 `limit` seconds from now. Ending early closes the sources, which frees their slots.
     """
-    queue: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue(UNREAD_PIECES * len(sources))
+    queue: asyncio.Queue[Delta | BaseException | None] = asyncio.Queue(UNREAD_DELTAS * len(sources))
     pumps = [asyncio.create_task(_pump(source, queue)) for source in sources]
     deadline = time.monotonic() + limit
     running = len(pumps)
@@ -122,11 +124,11 @@ async def merge(
         await asyncio.gather(*pumps, return_exceptions=True)
 
 
-async def _pump(source: AsyncGenerator[Piece, None], queue: asyncio.Queue[Piece | BaseException | None]) -> None:
+async def _pump(source: AsyncGenerator[Delta, None], queue: asyncio.Queue[Delta | BaseException | None]) -> None:
     try:
         async with aclosing(source):
-            async for piece in source:
-                await queue.put(piece)
+            async for delta in source:
+                await queue.put(delta)
         await queue.put(None)
-    except Exception as error:  # noqa: BLE001 - it is raised again where the pieces are read
+    except Exception as error:  # noqa: BLE001 - it is raised again where the deltas are read
         await queue.put(error)

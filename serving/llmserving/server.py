@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llmserving import log
 from llmserving.admission import Admission
 from llmserving.engines.base import Sampling
 from llmserving.engines.echo import EchoEngine
 from llmserving.errors import ApiError
 from llmserving.metrics import Metrics
+from llmserving.overtime import Workshop
 from llmserving.tokenizer import ByteTokenizer
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Server:
     admission: Admission
     embedder: Embedder | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)  # sampling as the model's authors advise
+    workshop: Workshop = field(default_factory=Workshop)  # for chat templates
     started: int = field(default_factory=lambda: int(time.time()))
 
     async def warm_up(self) -> None:
@@ -65,8 +67,7 @@ def assemble(settings: Settings, tokenizer: Tokenizer, engine: Engine, ray: Any 
 
 def load(settings: Settings, ray: Any = None) -> Server:  # noqa: ANN401
     """Load the model that the settings name, and the engine for it. Takes seconds to minutes."""
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")  # unless whoever started it has set up a log
-    logging.getLogger("llmserving").setLevel(settings.log_level.upper())
+    log.set_up(settings.log_level)
     if settings.engine == "echo":
         return assemble(settings, ByteTokenizer(), EchoEngine(settings.max_length or 4096), ray)
     os.environ["HF_HUB_OFFLINE"] = "1"  # models are folders: nothing is ever asked for over the network

@@ -128,7 +128,7 @@ class Settings(BaseSettings):
 def from_arguments(arguments: Sequence[str]) -> Settings:
     """Read the settings from arguments, then from the environment; an unknown argument ends the process."""
     words = [word for argument in arguments for word in _words(argument)]
-    return Settings(_cli_settings_source=CliSettingsSource[Any](Settings, cli_parse_args=words))  # type: ignore[call-arg]
+    return Settings(_cli_settings_source=CliSettingsSource[Any](Settings, cli_parse_args=words))
 
 
 def from_mapping(values: Mapping[str, object]) -> Settings:

@@ -46,6 +46,11 @@ class Detokenizer:
         return self._window.finish() + self._characters.decode(b"", final=True)
 
 
+def letter(tokenizer: Tokenizer) -> list[int]:
+    """Return the tokens of a text that changes nothing of its neighbours, but that they are not alone."""
+    return tokenizer.encode("a", special=False)
+
+
 class Window:
     """The text of tokens that depends on their neighbours (a leading blank): a few are decoded together.
 
@@ -55,7 +60,7 @@ class Window:
     def __init__(self, tokenizer: Tokenizer, context: Sequence[int]) -> None:
         self._decode = tokenizer.decode
         self._splits = tokenizer.spelling.splits
-        self._encode = tokenizer.encode
+        self._tokenizer = tokenizer
         self._tokens = list(context[-CONTEXT_TOKENS:])
         self._settled = len(self._tokens)  # tokens whose text has been sent
         self._sent: int | None = None  # characters of the window's text; None: all
@@ -90,7 +95,7 @@ class Window:
 
     @functools.cached_property
     def _letter(self) -> list[int]:
-        return self._encode("a", special=False)
+        return letter(self._tokenizer)
 
     def _final(self, text: str) -> int:
         """Return how many characters of the window's text stay as they are, whatever follows."""
@@ -127,14 +132,17 @@ class Pieces:
         if raw:
             return raw.decode(errors=spelling.errors), raw
         if raw is None:
-            text = self._tokenizer.decode([*self._anchor, token_id])[len(self._tokenizer.decode(self._anchor)) :]
+            anchor, length = self._anchor
+            text = self._tokenizer.decode([*anchor, token_id])[length:]
         else:
             text = self._tokenizer.decode([token_id], special=True)
         return text, None if spelling.splits and REPLACEMENT in text else text.encode()
 
     @functools.cached_property
-    def _anchor(self) -> list[int]:
-        return self._tokenizer.encode("a", special=False)
+    def _anchor(self) -> tuple[list[int], int]:
+        """Return the tokens of what stands before a token, and the length of their text."""
+        ids = letter(self._tokenizer)
+        return ids, len(self._tokenizer.decode(ids))
 
 
 class StopScanner:

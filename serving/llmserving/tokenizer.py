@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from llmserving import rendering
 from llmserving.chat_template import Form, find_form
-from llmserving.rendering import ChatTemplateError
+from llmserving.overtime import OvertimeError
+from llmserving.rendering import SECONDS, ChatTemplateError
 from llmserving.spelling import Spelling, spelling_of
 
 if TYPE_CHECKING:
@@ -71,13 +72,18 @@ class ByteTokenizer:
 class ModelTokenizer:
     """A model's own tokenizer, from its folders, with the ids that end its answers."""
 
-    def __init__(self, *folders: Path, stop_ids: Iterable[int], template: Path | None, trust: bool) -> None:
-        """Load the first folder's tokenizer; what it lacks is the next one's."""
-        from llmserving.loading.tokenizer import load_tokenizer  # noqa: PLC0415 - the echo engine needs no torch
+    def __init__(
+        self,
+        *folders: Path,
+        trust: bool,
+        stop_ids: Iterable[int] = (),
+        template: Path | None = None,
+        chats: bool = True,
+    ) -> None:
+        """Load the first folder's tokenizer; what it lacks is the next one's. Without `chats` no template is read."""
+        from llmserving.loading.tokenizer import load_tokenizer, template_file  # noqa: PLC0415 - echo needs no torch
 
-        self._tokenizer = load_tokenizer(folders, trust=trust)
-        if template is not None:
-            self._tokenizer.chat_template = template.read_text(encoding="utf-8")
+        self._tokenizer, lender = load_tokenizer(folders, trust=trust)
         self._tokenizer("")  # drops the file's truncation and padding: later calls, in any thread, change nothing
         own = self._tokenizer.eos_token_id
         self.stop_ids = frozenset(stop_ids) | ({own} if own is not None else frozenset())
@@ -85,11 +91,35 @@ class ModelTokenizer:
         self.vocabulary_size = max(vocabulary.values()) + 1
         self.longest_token = max(map(len, vocabulary))
         self.spelling = spelling_of(self._tokenizer)
-        self.has_chat_template = bool(self._tokenizer.chat_template)
-        self.template_options = rendering.prepare(self._tokenizer) if self.has_chat_template else frozenset()
-        self._form = find_form(self._apply) if self.has_chat_template else Form()
+        self.has_chat_template = False
+        self.template_options: frozenset[str] = frozenset()
+        self._form = Form()
+        if template is not None:
+            self._tokenizer.chat_template = _read(template)
+        if chats and self._tokenizer.chat_template:
+            self._take_template(template or template_file(lender))
+
+    def _take_template(self, file: Path) -> None:
+        """Find out what the chat template reads and takes; raise ValueError with its file where it is none."""
+        self.has_chat_template = True
+        self.template_options = rendering.prepare(self._tokenizer, file)
+        try:
+            self._form = find_form(self._apply)
+        except OvertimeError as error:
+            raise ValueError(
+                f"{file}: its chat template was still at work on three messages after {SECONDS:g} seconds"
+            ) from error
         if self._form.loses_words:
             log.error("the chat template %s: conversations are refused", self._form.refusal([]))
+
+    def lower(self) -> None:
+        """Read capitals as small letters from now on; raise ValueError for a tokenizer that is code in Python."""
+        from tokenizers.normalizers import Lowercase, Sequence  # noqa: PLC0415 - comes with the models
+
+        if not self._tokenizer.is_fast:
+            raise ValueError(f"{self._tokenizer.name_or_path}: do_lower_case is not served with its kind of tokenizer")
+        backend = self._tokenizer.backend_tokenizer
+        backend.normalizer = Sequence([Lowercase(), *([backend.normalizer] if backend.normalizer else [])])
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Return the token ids of a text, with the model's own prefix (BOS) if `special`."""
@@ -123,3 +153,10 @@ class ModelTokenizer:
     def _apply(self, messages: Messages, **options: Any) -> str:  # noqa: ANN401 - the template's own
         how = {"add_generation_prompt": True, **options}
         return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, **how))
+
+
+def _read(template: Path) -> str:
+    try:
+        return template.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{template}: a chat template is text in UTF-8: {error}") from error

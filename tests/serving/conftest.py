@@ -38,7 +38,7 @@ def here(**values):
     """Return a server whose engine runs in this process, for a test that reaches into it."""
     settings = from_mapping(values)
     engine, _ = load_local(settings)
-    tokenizer = ModelTokenizer(settings.model_dir, stop_ids=(), template=None, trust=False)
+    tokenizer = ModelTokenizer(settings.model_dir, trust=False)
     return assemble(settings, tokenizer, engine)
 
 

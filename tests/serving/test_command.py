@@ -94,7 +94,7 @@ def test_a_signal_lets_a_stream_finish_and_then_ends_the_process(whose, base, co
         rest = list(lines)
     assert [line for line in rest if line][-1] == "data: [DONE]"
     assert '"finish_reason":"length"' in "".join(rest)
-    process.wait(60)
+    assert process.wait(60) == 0
 
 
 def has_ended(pid):
@@ -143,3 +143,9 @@ def test_the_log_names_what_is_ignored_where_it_is_asked_to(command, tmp_path, l
     assert client.post("/v1/completions", json=body).status_code == 200
     found = [line for line in (tmp_path / "log").read_text().splitlines() if "no_such_parameter, store" in line]
     assert len(found) == lines
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", 1), ("warning", 0)])
+def test_the_engines_process_logs_at_the_level_that_is_set(base, command, tmp_path, level, lines):
+    command("--model", str(base), f"--log_level={level}")
+    assert (tmp_path / "log").read_text().count("llmserving.engines.budget: the cache takes") == lines

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import tiny
 from conftest import wait_for
-from llmserving import answer
-from llmserving.engines import local, proof, remote
+from llmserving.api import answer
+from llmserving.engines import core_client, local, proof
 from llmserving.engines.base import EngineDeadError, Sampling, SequenceError, Token
 from llmserving.engines.continuous import ContinuousEngine
 from llmserving.engines.echo import EchoEngine
@@ -47,7 +47,7 @@ class TestWithoutRay:
     def test_a_hanging_engine_ends_the_process_and_its_own(self, base, command, tmp_path):  # noqa: F811
         """Python imports a `sitecustomize` first: here one that has a minute pass in two seconds."""
         (tmp_path / "sitecustomize.py").write_text(
-            "from llmserving.engines import remote\nremote.SILENCE_SECONDS = 2.0\n"
+            "from llmserving.engines import core_client\ncore_client.SILENCE_SECONDS = 2.0\n"
         )
         process, client = command("--model", str(base), path=tmp_path)
         (engine,) = descendants(process.pid)
@@ -71,7 +71,7 @@ class TestWithoutRay:
 
 class TestASignOfLife:
     def test_a_process_may_be_silent_for_a_minute(self):
-        assert remote.SILENCE_SECONDS == 60
+        assert core_client.SILENCE_SECONDS == 60
 
     def test_a_step_may_take_as_long_as_the_models_speed_explains(self):
         slow = proof.Reference((), seconds=180.0, per_token=1.0)
@@ -81,7 +81,7 @@ class TestASignOfLife:
 
     def test_the_engine_that_proved_itself_knows_its_models_speed(self):
         model = tiny.make_model()
-        candidate = local.Candidate(model, local.twin(model), 512)
+        candidate = local.Candidate(model, local.shared_copy(model), 512)
         engine = local.transformers_engine(from_mapping({"engine": "continuous", "model_dir": "x"}), candidate)
         try:
             assert isinstance(engine, ContinuousEngine)
@@ -191,11 +191,11 @@ def test_what_is_not_read_waits_in_a_queue_with_a_bound(endless):
 def test_an_engine_that_runs_ahead_of_its_reader_is_told_to_stop():
     async def scenario():
         items = asyncio.Queue()
-        remote._put([(items, Token(1))] * (remote.UNREAD_TOKENS + 100))
+        core_client._put([(items, Token(1))] * (core_client.UNREAD_TOKENS + 100))
         return items
 
     items = asyncio.run(scenario())
-    assert items.qsize() == remote.UNREAD_TOKENS + 1
+    assert items.qsize() == core_client.UNREAD_TOKENS + 1
     last = [items.get_nowait() for _ in range(items.qsize())][-1]
     assert isinstance(last, SequenceError)
     assert "have not been read" in str(last)

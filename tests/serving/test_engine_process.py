@@ -9,7 +9,7 @@ import threading
 
 import pytest
 from conftest import wait_for
-from llmserving.engines import remote, worker
+from llmserving.engines import core, core_client
 from llmserving.engines.base import EngineDeadError, Sampling
 from llmserving.server import load
 from llmserving.settings import from_mapping
@@ -54,7 +54,7 @@ def test_a_process_that_hangs_is_seen_and_holds_up_no_other_route(running, engin
     wait_for(lambda: running.server.admission.inside == len(posts), "they are inside")
     assert running.client.get("/health", timeout=5).status_code == 200
     assert running.client.get("/ready").status_code == 200
-    monkeypatch.setattr(remote, "SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(core_client, "SILENCE_SECONDS", 0.0)
     assert "said nothing" in running.client.get("/ready").text
     monkeypatch.undo()
     os.kill(engine._process.pid, signal.SIGCONT)
@@ -67,10 +67,10 @@ def test_a_process_that_hangs_is_seen_and_holds_up_no_other_route(running, engin
 
 def test_a_dead_worker_inside_the_process_is_seen_outside(engine, monkeypatch):
     """What its health check says comes with the next sign of life."""
-    monkeypatch.setattr(engine, "_sick", "the continuous batching worker died: the device is gone")
+    monkeypatch.setattr(engine, "_unhealthy", "the continuous batching worker died: the device is gone")
     with pytest.raises(EngineDeadError, match="the device is gone"):
         engine.check_health()
-    wait_for(lambda: engine._sick is None, "the process says how it is")
+    wait_for(lambda: engine._unhealthy is None, "the process says how it is")
 
 
 def test_two_event_loops_can_ask_at_once(running, engine):
@@ -94,16 +94,38 @@ def test_a_model_that_cannot_be_loaded_leaves_no_process(base):
 
 
 def test_a_process_that_ends_while_it_loads_is_told_of(base, monkeypatch):
-    monkeypatch.setattr(remote.sys, "executable", "/bin/false")
+    monkeypatch.setattr(core_client.sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="the engine's process ended with 1: it was loading the model"):
         load(from_mapping({"model_dir": base}))
+
+
+def test_a_process_that_hangs_up_and_stays_is_told_of(base, monkeypatch, tmp_path):
+    script = tmp_path / "python"
+    script.write_text('#!/bin/bash\neval "exec $3>&-"\nexec sleep 600\n')  # its arguments: -m, the module, the socket
+    script.chmod(0o755)
+    before = descendants(os.getpid())
+    monkeypatch.setattr(core_client.sys, "executable", str(script))
+    monkeypatch.setattr(core_client, "END_SECONDS", 1)
+    with pytest.raises(RuntimeError, match="hung up, and is still there 1 seconds later: it was"):
+        load(from_mapping({"model_dir": base}))
+    assert descendants(os.getpid()) == before
+
+
+def test_a_process_that_cannot_be_killed_holds_up_no_end(engine, monkeypatch, caplog):
+    """As one is that waits in the kernel, for a driver or a disk."""
+    kill = engine._process.kill
+    monkeypatch.setattr(engine._process, "kill", lambda: None)
+    monkeypatch.setattr(core_client, "END_SECONDS", 1)
+    engine.close()
+    assert f"the engine's process {engine._process.pid} was killed, and is still there 1 seconds later" in caplog.text
+    kill()
 
 
 def test_what_nobody_foresaw_leaves_its_traceback_where_it_was(caplog):
     try:
         {}["cuda"]
     except KeyError as error:
-        sent = pickle.loads(pickle.dumps(worker._portable(error)))
+        sent = pickle.loads(pickle.dumps(core._portable(error)))
     assert (type(sent), str(sent)) == (RuntimeError, "KeyError: 'cuda'")
     assert '{}["cuda"]' in caplog.text
 

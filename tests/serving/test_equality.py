@@ -8,7 +8,7 @@ import tiny
 from llmserving.engines.base import Sampling
 from llmserving.engines.continuous import ContinuousEngine
 from llmserving.engines.generate import GenerateEngine
-from llmserving.engines.local import twin
+from llmserving.engines.local import shared_copy
 from llmserving.settings import from_mapping
 
 PROMPTS = ["The quick", "你好，世界", "😀😃", "def main():", "x" * 40, "Emoji: 🇨🇳", " lead", "\n\n"]
@@ -96,7 +96,7 @@ def test_a_window_of_attention_is_kept_to_in_both_engines():
         finally:
             engine.close()
 
-    generated = asyncio.run(run(GenerateEngine(twin(model), tiny.CONTEXT)))
+    generated = asyncio.run(run(GenerateEngine(shared_copy(model), tiny.CONTEXT)))
     settings = from_mapping({"engine": "echo", "kv_cache_tokens": 4096})
     assert asyncio.run(run(ContinuousEngine(model, tiny.CONTEXT, settings))) == generated
 

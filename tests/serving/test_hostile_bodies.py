@@ -5,13 +5,15 @@ import inspect
 import json
 import socket
 import threading
+import time
 from json import JSONDecodeError
 
 import pytest
 from conftest import listening, wait_for
-from llmserving import answer, rendering
+from llmserving import overtime, rendering
+from llmserving.api import answer, messages, requests
 from llmserving.api import body as bodies
-from llmserving.api.requests import CompletionRequest
+from llmserving.overtime import Workshop
 from llmserving.server import load
 from llmserving.settings import from_mapping
 from pydantic import BaseModel, ValidationError, model_validator
@@ -54,6 +56,7 @@ BOMB = (
     "{{ messages[0].content }}"
 )
 JSON = {"Content-Type": "application/json"}
+MANY = range(5000)
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -141,11 +144,74 @@ def test_a_value_beyond_all_bounds_is_refused_in_few_words(echo, name, value):
 @pytest.mark.parametrize("prompt", [[-1] * 100_000, [[-1]] * 100, [1, *["a"] * 100_000], ["a", *[7] * 100_000]])
 def test_the_first_fault_of_a_long_list_is_enough(echo, prompt):
     with pytest.raises(ValidationError) as caught:
-        CompletionRequest.model_validate({"prompt": prompt})
+        requests.CompletionRequest.model_validate({"prompt": prompt})
     assert caught.value.error_count() <= 4  # one for each kind that a prompt may be of
     response = echo.post("/v1/completions", {"prompt": prompt})
     assert response.status_code == 400
     assert len(response.content) < 1000
+
+
+HI = {"role": "user", "content": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "name", "entries"),
+    [
+        (requests.ChatRequest, {"messages": [HI]}, "logit_bias", {f"x{n}": "y" for n in MANY}),
+        (requests.ChatRequest, {"messages": [HI]}, "chat_template_kwargs", {f"x {n}": [] for n in MANY}),
+        (requests.ChatRequest, {"messages": [HI]}, "stop", ["" for _ in MANY]),
+        (requests.ChatRequest, {}, "messages", [{} for _ in MANY]),
+        (requests.CompletionRequest, {}, "prompt", ["" for _ in MANY]),
+        (requests.CompletionRequest, {}, "prompt", [[] for _ in MANY]),
+        (requests.EmbeddingRequest, {}, "input", ["" for _ in MANY]),
+        (requests.TokenizeRequest, {}, "messages", [{} for _ in MANY]),
+        (requests.ZhipuRequest, {}, "prompt", [{} for _ in MANY]),
+        (messages.Message, {"role": "user"}, "content", [{} for _ in MANY]),
+    ],
+)
+def test_how_many_entries_there_are_is_looked_at_before_what_is_in_them(kind, body, name, entries):
+    """An error for each entry of a body of 4 MiB would take half a gigabyte."""
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate({**body, name: entries})
+    found = [error["type"] for error in caught.value.errors()]
+    assert set(found) <= {"too_long", "string_type"}
+    assert "too_long" in found
+
+
+def test_the_parts_of_all_messages_are_counted_before_any_is_looked_at(echo):
+    parts = [{"type": "text", "text": ""}] * 2048
+    with pytest.raises(ValidationError) as caught:
+        requests.ChatRequest.model_validate({"messages": [{"role": "bot", "content": parts}] * 5})
+    assert [error["type"] for error in caught.value.errors()] == ["parts"]
+    allowed = {"messages": [{"role": "user", "content": parts}] * 4}
+    assert len(requests.ChatRequest.model_validate(allowed).messages) == 4
+    response = echo.post("/v1/chat/completions", {"messages": [{"role": "user", "content": parts}] * 5})
+    assert response.json()["error"]["message"] == "messages: they have at most 8192 parts in all"
+
+
+def test_few_long_bodies_are_read_at_once_however_many_come():
+    """Each may take more than a hundred megabytes while it is read."""
+    reading, most, lock = set(), [], threading.Lock()
+
+    class Anything(BaseModel):
+        pass
+
+    def parse(raw):
+        with lock:
+            reading.add(threading.get_ident())
+            most.append(len(reading))
+        time.sleep(0.05)  # long enough for others to come, if they could
+        with lock:
+            reading.discard(threading.get_ident())
+        return {}
+
+    async def scenario():
+        raw = b" " * bodies.OFF_THE_LOOP
+        await asyncio.gather(*(bodies.read(Anything, raw, parse) for _ in range(12)))
+
+    asyncio.run(scenario())
+    assert len(most) == 12
+    assert max(most) <= 2
 
 
 def test_a_long_body_is_read_and_a_conversation_rendered_beside_the_loop():
@@ -159,7 +225,7 @@ def test_a_long_body_is_read_and_a_conversation_rendered_beside_the_loop():
 
     asyncio.run(bodies.read(Noted, b'{"a": 1}'))
     asyncio.run(bodies.read(Noted, b'{"a": 1}' + b" " * bodies.OFF_THE_LOOP))
-    asyncio.run(rendering.in_time(lambda: str(seen.append(threading.get_ident()))))
+    asyncio.run(Workshop().do(lambda: str(seen.append(threading.get_ident())), 30))
     assert [thread == threading.get_ident() for thread in seen] == [True, False, False]
 
 
@@ -237,6 +303,25 @@ def test_the_threads_of_renderings_that_were_ended_go_on_with_others(bombs, monk
         assert post_chat(bombs, max_tokens=1).status_code == 200
 
 
+def test_more_slow_renderings_than_can_wait_are_refused_and_all_else_is_answered(bombs, monkeypatch):
+    monkeypatch.setattr(rendering, "SECONDS", 5.0)
+    monkeypatch.setattr(overtime, "MOST_WAITING", 0)
+    slow = {"messages": [{"role": "user", "content": "hi"}], "chat_template_kwargs": {"count": 100_000}}
+    posts = [threading.Thread(target=bombs.post, args=("/tokenize", slow)) for _ in range(overtime.THREADS)]
+    for post in posts:
+        post.start()
+    wait_for(bombs.server.workshop._free.locked, "all threads are busy", 30)
+    refused = post_chat(bombs)
+    assert bombs.post("/tokenize", {"prompt": "word " * 1000}).status_code == 200  # in a thread, too
+    assert any(post.is_alive() for post in posts)
+    assert refused.status_code == 429
+    assert "chat template is at work on other conversations" in refused.json()["error"]["message"]
+    assert int(refused.headers["retry-after"]) > 0
+    for post in posts:
+        post.join(120)
+    assert post_chat(bombs, max_tokens=1).status_code == 200
+
+
 @pytest.mark.parametrize("options", [{"copies": 100_000}, {"in_a_macro": 100_000}])
 def test_a_rendering_that_grows_without_end_is_ended(bombs, monkeypatch, options):
     monkeypatch.setattr(rendering, "MOST_CHARACTERS", 50_000)
@@ -300,10 +385,10 @@ def test_a_good_body_is_not_searched_for_commas(monkeypatch):
 
 def test_a_reader_who_does_not_read_loses_its_place_when_its_time_is_up(serve, monkeypatch):
     monkeypatch.setattr(answer, "LAST_WORDS", 0.5)
-    running = serve(engine="echo", max_length=20_000, request_timeout=1.0)
-    # Each event has the whole text so far: more than any buffer between the two holds.
-    question = json.dumps({"prompt": "x" * 6000, "incremental": False}).encode()
-    head = f"POST /embeddings/QuestionAnswer?stream=true HTTP/1.1\r\nHost: a\r\nContent-Length: {len(question)}\r\n"
+    running = serve(engine="echo", max_length=300_000, request_timeout=1.0)
+    # More than any buffer between the two holds.
+    question = json.dumps({"prompt": "x" * 100_000, "max_tokens": 100_000, "stream": True}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(question)}\r\n"
     address = ("127.0.0.1", running.client.base_url.port)
     with socket.create_connection(address) as deaf:
         deaf.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + question)

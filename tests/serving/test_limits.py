@@ -2,12 +2,13 @@
 
 import asyncio
 import gc
+import socket
 import threading
+from contextlib import ExitStack
 
 import httpx
 import pytest
 from conftest import here, wait_for
-from llmserving.engines import continuous
 from llmserving.engines.base import EngineDeadError, Sampling
 from llmserving.engines.echo import EchoEngine
 from llmserving.server import assemble
@@ -222,6 +223,59 @@ def test_a_body_that_grows_too_large_on_its_way_is_refused(echo):
     assert echo.client.post("/v1/completions", content=chunks(), headers=headers).status_code == 413
 
 
+@pytest.fixture
+def uploads(echo, monkeypatch):
+    """Return a function that sends a part of a body and keeps the connection; 1 MiB of bodies has room."""
+    monkeypatch.setattr("llmserving.app.MAX_BODIES", 2**20)
+    with ExitStack() as stack:
+
+        def upload(size):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", echo.client.base_url.port)))
+            kind = "Host: a\r\nContent-Type: application/json\r\n"
+            head = f"POST /detokenize HTTP/1.1\r\n{kind}Content-Length: {2**22}\r\n\r\n"
+            connection.sendall(head.encode() + b" " * size)
+            return connection
+
+        yield upload
+
+
+def test_bodies_that_are_larger_together_than_there_is_room_for_are_refused_for_a_while(echo, uploads):
+    """Without that, callers who send slowly could fill the memory: 4 MiB each, however many they are."""
+    first, _ = uploads(2**19 + 2**16), uploads(2**18 + 2**16)
+    large = {"prompt": "a" * 2**19, "max_tokens": 1}
+    wait_for(lambda: echo.post("/v1/completions", large).status_code == 503, "both have been read", 30)
+    refused = echo.post("/v1/completions", large)
+    assert refused.headers["retry-after"] == "2"
+    assert "the bodies of all requests are larger than" in refused.json()["error"]["message"]
+    assert echo.post("/v1/completions", {"prompt": "a", "max_tokens": 1}).status_code == 200
+    assert echo.post("/inference", {"input": "a", "padding": "a" * 60_000}).status_code == 200
+    first.close()
+    wait_for(lambda: echo.post("/v1/completions", large).status_code == 400, "there is room again", 30)
+
+
+def test_a_body_that_does_not_come_to_its_end_is_given_up(echo, uploads, monkeypatch):
+    monkeypatch.setattr("llmserving.api.body.BODY_SECONDS", 0.5)
+    connection = uploads(2**19)
+    connection.settimeout(30)
+    assert connection.recv(2**16).startswith(b"HTTP/1.1 408 ")
+
+
+def test_what_a_body_took_is_free_when_its_answer_ends(echo, uploads):
+    body = {"input": "a", "padding": "a" * 2**19}
+    assert [echo.post("/inference", body).status_code for _ in range(4)] == [200] * 4
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/inference"])
+def test_a_client_that_goes_away_in_the_middle_of_its_body_is_no_failure(echo, path, caplog):
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", echo.client.base_url.port)) as connection:
+        connection.sendall(head.encode() + b'{"prompt": "a')
+        connection.shutdown(socket.SHUT_WR)
+    counted = f'serving_requests_total{{route="{path}",status="499"}} 1.0'
+    wait_for(lambda: counted in echo.client.get("/metrics").text, counted, 10)
+    assert "a request failed" not in caplog.text
+
+
 def test_metrics_tell_of_requests_tokens_and_times(echo):
     echo.post("/inference", {"input": "abc"})
     echo.client.get("/made/up/path")
@@ -245,20 +299,47 @@ def test_the_slots_are_shown_while_they_are_taken(held):
     held.wait_until_idle()
 
 
-def test_a_worker_that_hangs_is_seen(base, serve, monkeypatch):
+@pytest.fixture
+def hanging(base, serve):
+    """Serve with a worker whose next step waits until it is let go."""
     running = serve(here(model_dir=base, engine="continuous"))
-    engine, go = running.server.engine, threading.Event()
-    monkeypatch.setattr(continuous, "STALL_SECONDS", 0.2)
-    compute = engine._manager.batch_processor.model_runner.compute_batch
-    engine._manager.batch_processor.model_runner.compute_batch = lambda *rows: (go.wait(120), compute(*rows))
+    engine, running.go = running.server.engine, threading.Event()
+    engine.stall_seconds = 0.5
+    runner = engine._manager.batch_processor.model_runner
+    compute = runner.compute_batch
+    runner.compute_batch = lambda *rows: (running.go.wait(120), compute(*rows))
     engine.check_health()
-    thread = threading.Thread(target=running.post, args=("/v1/completions", {**LONG, "max_tokens": 2}))
+    yield running
+    running.go.set()
+
+
+def test_a_worker_that_hangs_is_seen(hanging):
+    engine = hanging.server.engine
+    thread = threading.Thread(target=hanging.post, args=("/v1/completions", {**LONG, "max_tokens": 2}))
     thread.start()
     try:
         with pytest.raises(EngineDeadError, match="no step for"):
-            wait_for(engine.check_health, "the hang is seen")
+            wait_for(engine.check_health, "the hang is seen", 30)
     finally:
-        go.set()
+        hanging.go.set()
         thread.join(120)
-    running.wait_until_idle()
+    hanging.wait_until_idle()
+    engine.check_health()
+
+
+def test_a_worker_that_hangs_is_seen_though_nobody_waits_so_long(hanging):
+    engine = hanging.server.engine
+
+    async def give_up():
+        tokens = engine.submit([5, 6, 7], Sampling(max_tokens=2, temperature=0))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(tokens), 0.1)
+        await tokens.aclose()
+
+    with pytest.raises(EngineDeadError, match="no step for"):
+        wait_for(lambda: asyncio.run(give_up()), "the hang is seen", 30)
+    with pytest.raises(EngineDeadError, match="no step for"):
+        engine.check_health()
+    hanging.go.set()
+    hanging.wait_until_idle()
     engine.check_health()

@@ -1,15 +1,22 @@
 """Adapters: the model says what PEFT says of the same files, or the start is refused with the names."""
 
+import gc
 import logging
 import shutil
+import weakref
+from types import SimpleNamespace
 
 import loads
 import pytest
 import tiny
 import torch
+from llmserving.engines import local
+from llmserving.engines.budget import TooLittleMemoryError
 from llmserving.files import adapters as kinds
 from llmserving.loading import adapters, merging
-from llmserving.loading.vocabulary import rows
+from llmserving.loading import model as of_folders
+from llmserving.loading.vocabulary import rows, size_of
+from llmserving.settings import from_mapping
 from safetensors.torch import load_file
 
 NEAR = 1e-3  # of logits that are some 10 apart
@@ -124,6 +131,69 @@ def test_what_is_served_beside_the_weights_answers_over_http_as_peft_does(base, 
     assert served == pytest.approx(expected, abs=NEAR)
 
 
+def test_the_first_load_is_gone_before_the_second_begins(base, tmp_path, monkeypatch, caplog):
+    """Else an adapter that cannot be merged needs its base's memory twice.
+
+    A model's own code may make circles, which Python's collector alone ends; it does not run by chance here.
+    """
+    caplog.set_level(logging.WARNING, "llmserving")  # a record would keep what it tells of
+    folder = make_adapter(base, tmp_path / "adapter", lora_bias=True)
+    loaded, alive = [], []
+    load_whole = of_folders.load_whole
+
+    def watched(*given, **how):
+        alive.append(sum(each() is not None for each in loaded))
+        made = load_whole(*given, **how)
+        vars(made)["circle"] = made
+        loaded.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(of_folders, "load_whole", watched)
+    gc.disable()
+    try:
+        loads.load(base, folder)
+    finally:
+        gc.enable()
+    assert alive == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("owner", "step"), [("peft.peft_model.PeftModel", "load_adapter"), ("peft.LoraModel", "merge_and_unload")]
+)
+def test_a_want_of_memory_is_said_to_be_one_and_no_fault_of_the_adapter(base, adapter, monkeypatch, owner, step):
+    monkeypatch.setattr(f"{owner}.{step}", lambda *_, **__: torch.empty(2**60, dtype=torch.uint8))
+    with pytest.raises(TooLittleMemoryError, match="not enough memory for the model's weights"):
+        local.load_local(from_mapping({"model_dir": base, "checkpoint_dir": adapter}))
+
+
+def test_an_adapter_whose_numbers_are_none_is_refused_with_that(base, copy):
+    loads.edit_tensors(
+        copy / "adapter_model.safetensors", lambda tensors: {name: each * torch.nan for name, each in tensors.items()}
+    )
+    with pytest.raises(ValueError, match=rf"{copy}: with it the model's logits are not numbers"):
+        loads.load(base, copy)
+
+
+@pytest.mark.parametrize("content", [b"no pickle", b"\x80\x04cos\nsystem\n(S'true'\ntR.", b""])
+def test_a_pickle_of_anything_but_tensors_is_refused_with_its_file(base, copy, content):
+    (copy / "adapter_model.safetensors").unlink()
+    (copy / "adapter_model.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=r"adapter_model\.bin: no pickle of tensors: "):
+        loads.load(base, copy, allow_pickle=True)
+
+
+def test_an_adapter_that_changes_nothing_is_told_of_in_the_log(base, adapter, tmp_path, caplog):
+    """As it is saved before the first step of its training, or by a process that held none of its weights."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM")
+    get_peft_model(loads.from_transformers(base), config).save_pretrained(tmp_path / "untrained")
+    loads.load(base, adapter)
+    assert "changes nothing" not in caplog.text
+    loads.load(base, tmp_path / "untrained")
+    assert f"{tmp_path / 'untrained'}: it changes nothing that the model says" in caplog.text
+
+
 def test_a_difference_is_judged_by_what_the_adapter_changes():
     base = torch.zeros(4, 100)
     beside = base + 1
@@ -133,6 +203,41 @@ def test_a_difference_is_judged_by_what_the_adapter_changes():
     idle = torch.full((4, 100), 20.0)
     assert merging.same(idle + 0.1, idle, idle, 0.01)
     assert not merging.same(idle + 0.1, idle, idle, 0.001)
+
+
+@pytest.mark.parametrize("never", [-torch.inf, torch.finfo(torch.float32).min, torch.inf])
+def test_tokens_that_a_model_never_says_are_no_measure_and_are_none_in_both(never):
+    base = torch.zeros(4, 100)
+    base[:, 7] = never
+    beside = base + 1
+    assert merging.same(beside + 0.05, beside, base, 0.01)
+    assert not merging.same(beside + 0.5, beside, base, 0.01)
+    assert not merging.same(beside.clamp(-100, 100), beside, base, 0.01)
+    assert not merging.same(beside.where(beside.abs() < 100, -beside), beside, base, 0.01)
+    assert not merging.same(beside, beside.clamp(-100, 100), base, 0.01)
+    assert not merging.same(base.clamp(-1, 1) + 1, beside, base.clamp(-1, 1), 0.01)
+
+
+def test_an_adapter_of_a_model_that_masks_tokens_is_merged(base, adapter, monkeypatch):
+    """As Chameleon's head does with the tokens of images."""
+    forward = torch.nn.Linear.forward
+
+    def masked(layer, given):
+        said = forward(layer, given)
+        return said.index_fill(-1, torch.tensor([7]), -torch.inf) if layer.out_features == 400 else said
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", masked)
+    assert loads.is_merged(loads.load(base, adapter))
+
+
+def test_weights_without_numbers_are_not_the_adapters_fault(base, adapter, tmp_path):
+    copy = loads.copy(base, tmp_path / "broken")
+    loads.edit_tensors(
+        copy / "model.safetensors",
+        lambda tensors: {name: each * torch.nan if "layers.1.mlp" in name else each for name, each in tensors.items()},
+    )
+    with pytest.raises(ValueError, match=r"broken: the model's logits are not numbers"):
+        loads.load(copy, adapter)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
@@ -371,6 +476,17 @@ def test_sizes_are_read_from_every_kind_of_tensor():
         "base_model.model.other_head.weight": (9, 64),
     }
     assert rows(found, "embed_tokens", "lm_head") == {402, 403, 404, 405, 406}
+
+
+def test_the_size_of_a_vocabulary_is_read_from_layers_that_were_quantised_too():
+    packed = torch.zeros(50, 8)
+    assert size_of(torch.nn.Embedding(400, 8)) == 400
+    assert size_of(SimpleNamespace(out_features=400, weight=packed)) == 400
+    assert size_of(SimpleNamespace(weight=packed)) == 50
+    model = SimpleNamespace(
+        get_input_embeddings=lambda: SimpleNamespace(num_embeddings=400, weight=packed), device="cpu"
+    )
+    assert merging.probe(model, []).max() == 399
 
 
 def test_an_adapter_whose_tensors_do_not_agree_is_refused(base, tmp_path):

@@ -1,11 +1,13 @@
 """The tokenizer and the chat template: the checkpoint's, else the base's; and the user's words are in the prompt."""
 
+import json
 import logging
 import sys
 
 import loads
 import pytest
 import tiny
+from llmserving import chat_template
 from llmserving.chat_template import Form, find_form
 from llmserving.tokenizer import ChatTemplateError, ModelTokenizer
 
@@ -30,7 +32,7 @@ ALWAYS = "{{ raise_exception('roles must alternate') }}"
 
 
 def load(folder, *others, template=None):
-    return ModelTokenizer(folder, *others, stop_ids=(), template=template, trust=False)
+    return ModelTokenizer(folder, *others, template=template, trust=False)
 
 
 @pytest.fixture
@@ -154,6 +156,20 @@ def test_a_checkpoints_own_template_wins(base, checkpoint):
     assert prompt(load(checkpoint, base), HI) == "Q: hi there A:"
 
 
+def test_the_template_of_a_processor_is_taken_where_the_tokenizer_has_none(base, checkpoint):
+    """As LLaVA's checkpoints have it: transformers' processor reads the file, its tokenizer does not."""
+    write = (checkpoint / "chat_template.json").write_text
+    write(json.dumps({"chat_template": "P: {{ messages[0].content }} A:"}))
+    assert prompt(load(checkpoint), HI) != "P: hi there A:"
+    (checkpoint / "chat_template.jinja").unlink()
+    assert prompt(load(checkpoint, base), HI) == "P: hi there A:"
+    write(json.dumps({"chat_template": MISSPELT}))
+    with pytest.raises(ValueError, match=rf"^{checkpoint}/chat_template\.json: .*\(line 3\)"):
+        load(checkpoint)
+    loads.edit_json(checkpoint / "tokenizer_config.json", chat_template="C: {{ messages[0].content }}")
+    assert prompt(load(checkpoint), HI) == "C: hi there"
+
+
 def test_a_tokenizer_that_cannot_be_loaded_is_the_bases(base, checkpoint, caplog):
     (checkpoint / "tokenizer.json").unlink()
     tokenizer = load(checkpoint, base)
@@ -161,11 +177,109 @@ def test_a_tokenizer_that_cannot_be_loaded_is_the_bases(base, checkpoint, caplog
     assert f"the tokenizer of {base} is taken" in caplog.text
 
 
-def test_a_tokenizer_that_cannot_be_loaded_is_refused_where_it_adds_tokens(base, checkpoint):
+TOOL = {"id": 400, "content": "<tool>"}
+ADDED = {
+    "added_tokens.json": {"<tool>": 400},
+    "tokenizer_config.json": {"added_tokens_decoder": {"2": {"content": "</s>"}, "400": {"content": "<tool>"}}},
+    "tokenizer.json": {"added_tokens": [{"id": 2, "content": "</s>"}, TOOL]},
+}
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_a_tokenizer_that_cannot_be_loaded_is_refused_where_its_files_name_tokens_that_the_base_lacks(
+    base, checkpoint, name
+):
     (checkpoint / "tokenizer.json").unlink()
-    (checkpoint / "added_tokens.json").write_text('{"<tool>": 400}')
-    with pytest.raises(ValueError, match=r"checkpoint: its tokenizer cannot be loaded: no tokenizer\.json"):
+    (checkpoint / name).write_text(json.dumps(ADDED[name]))
+    said = rf"(?s)checkpoint: its tokenizer cannot be loaded: .*; the tokenizer of {base} .*: it lacks <tool>, or has"
+    with pytest.raises(ValueError, match=said):
         load(checkpoint, base)
+
+
+def test_the_bases_tokenizer_takes_no_place_where_a_token_has_another_id_in_it(base, checkpoint):
+    (checkpoint / "tokenizer.json").unlink()
+    (checkpoint / "added_tokens.json").write_text('{"<|user|>": 5, "<|system|>": 3}')
+    with pytest.raises(ValueError, match=r"cannot take its place: it lacks <\|user\|>, or has other ids"):
+        load(checkpoint, base)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"added_tokens": [7]}'])
+def test_a_file_of_tokens_that_cannot_be_read_is_no_file_without_tokens(base, checkpoint, content):
+    (checkpoint / "tokenizer.json").write_text(content)
+    with pytest.raises(ValueError, match=r"checkpoint/tokenizer\.json: "):
+        load(checkpoint, base)
+
+
+def test_where_neither_tokenizer_can_be_loaded_both_reasons_are_said(base, checkpoint, tmp_path):
+    (checkpoint / "tokenizer.json").unlink()
+    broken = loads.copy(base, tmp_path / "base")
+    (broken / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=rf"(?s){checkpoint}: its tokenizer cannot .*; {broken}: its tokenizer can"):
+        load(checkpoint, broken)
+
+
+def test_a_base_without_a_tokenizer_does_not_refuse_a_checkpoint_that_has_its_own(base, checkpoint, tmp_path, caplog):
+    bare = loads.copy(base, tmp_path / "base")
+    (bare / "tokenizer.json").unlink()
+    (checkpoint / "chat_template.jinja").unlink()
+    tokenizer = load(checkpoint, bare)
+    assert tokenizer.encode("The quick") == load(base).encode("The quick")
+    assert not tokenizer.has_chat_template
+    assert f"no chat template is taken from {bare}: {bare}: its tokenizer cannot be loaded" in caplog.text
+
+
+# A template that is none
+
+MISSPELT = "{% for message in messages %}\n{{ message.content }}\n{% endfour %}"
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+NO_TEMPLATES = {
+    MISSPELT: r"unknown tag 'endfour'.* \(line 3\)$",
+    "{{ messages | no_such_filter }}": r"No filter named 'no_such_filter'.* \(line 1\)$",
+    "{{" + "(" * 5000: "RecursionError",
+}
+
+
+@pytest.mark.parametrize("template", NO_TEMPLATES, ids=["tag", "filter", "depth"])
+def test_a_template_that_is_none_refuses_the_start_with_its_file_and_line(base, checkpoint, template):
+    refusal = rf"chat_template\.jinja: its chat template cannot be read: .*{NO_TEMPLATES[template]}"
+    (checkpoint / "chat_template.jinja").write_text(template)
+    with pytest.raises(ValueError, match=refusal) as refused:
+        load(checkpoint, base)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_file_of_a_template_that_is_none_is_the_one_that_it_is_from(base, checkpoint, tmp_path):
+    lender = loads.copy(base, tmp_path / "base")
+    (lender / "chat_template.jinja").write_text(MISSPELT)
+    (checkpoint / "chat_template.jinja").unlink()
+    with pytest.raises(ValueError, match=rf"^{lender}/chat_template\.jinja: .*\(line 3\)"):
+        load(checkpoint, lender)
+    (tmp_path / "mine.jinja").write_text(MISSPELT)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/mine\.jinja: .*\(line 3\)"):
+        load(base, template=tmp_path / "mine.jinja")
+    loads.edit_json(checkpoint / "tokenizer_config.json", chat_template=MISSPELT)
+    with pytest.raises(ValueError, match=rf"^{checkpoint}/tokenizer_config\.json: .*\(line 3\)"):
+        load(checkpoint, base)
+
+
+def test_a_template_that_is_no_text_is_refused_with_its_file(base, tmp_path):
+    (tmp_path / "mine.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"mine\.jinja: a chat template is text in UTF-8"):
+        load(base, template=tmp_path / "mine.jinja")
+
+
+def test_a_template_without_an_end_refuses_the_start_and_does_not_hold_it_up(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(chat_template, "SECONDS", 0.2)
+    (tmp_path / "mine.jinja").write_text(ENDLESS)
+    with pytest.raises(ValueError, match=r"mine\.jinja: its chat template was still at work on three messages after"):
+        load(base, template=tmp_path / "mine.jinja")
+
+
+def test_an_encoders_chat_template_is_not_looked_at(base, tmp_path, serve):
+    folder = loads.copy(base, tmp_path / "encoder")
+    (folder / "chat_template.jinja").write_text(MISSPELT)
+    running = serve(model_dir=base, embedding_model_dir=folder, engine="generate")
+    assert running.post("/v1/embeddings", {"input": "hi"}).status_code == 200
 
 
 @pytest.fixture

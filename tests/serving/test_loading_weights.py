@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 from llmserving import loading
-from llmserving.files import wrappers
+from llmserving.files import headers, wrappers
 from llmserving.settings import from_mapping
 
 
@@ -149,6 +149,13 @@ def test_an_index_of_another_model_is_refused(base, tmp_path):
     refused(folder, r"names tensors that its files do not hold \(model\.layers\.9")
 
 
+def test_a_configuration_that_names_other_files_than_were_checked_is_refused(copy):
+    tiny.make_model(seed=9).save_pretrained(copy / "other")
+    (copy / "other/model.safetensors").rename(copy / "other.safetensors")
+    loads.edit_json(copy / "config.json", transformers_weights="other.safetensors")
+    refused(copy, r"config\.json: transformers_weights names other\.safetensors: weights are loaded from model\.")
+
+
 BROKEN = {
     "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
     r"empty \(0 bytes\)": b"",
@@ -164,6 +171,16 @@ BROKEN = {
 def test_a_broken_file_is_named_with_the_likely_cause(copy, said):
     (copy / "model.safetensors").write_bytes(BROKEN[said])
     refused(copy, f"model.safetensors: {said}")
+
+
+def test_a_header_of_as_many_bytes_as_pickles_begin_with_is_a_header(base, copy):
+    path = copy / "model.safetensors"
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    size = 2**16 + 0x0280
+    path.write_bytes(size.to_bytes(8, "little") + content[8:start].ljust(size) + content[start:])
+    assert path.read_bytes().startswith(b"\x80\x02")
+    assert headers.read(path) == headers.read(base / "model.safetensors")
 
 
 def test_a_file_that_was_cut_off_says_how_much_is_there(copy):

@@ -1,5 +1,6 @@
 """The cache is what this container's memory holds; what does not fit is lowered or refused, with the number to set."""
 
+import json
 import logging
 import os
 import subprocess
@@ -15,6 +16,7 @@ from llmserving import container
 from llmserving.engines import budget, local
 from llmserving.engines.budget import GIB, Shape, TooLittleMemoryError
 from llmserving.engines.continuous import ContinuousEngine
+from llmserving.files.folders import Folders
 from llmserving.settings import from_mapping
 from test_command import free_port
 from tiny import make_tokenizer
@@ -138,14 +140,63 @@ class TestWhatDoesNotFit:
         with pytest.raises(TooLittleMemoryError, match=r"of memory are left, .*: give the container more memory"):
             budget.plan(QWEN3_06B, 40960, settings(), space)
 
-    def test_weights_larger_than_memory_are_refused_before_they_are_loaded(self, tmp_path):
-        (tmp_path / "model.safetensors").write_bytes(bytes(3 * 2**20))
-        config = Qwen2Config(dtype=torch.bfloat16)
-        with pytest.raises(
-            TooLittleMemoryError, match=r"its weights take 6 MiB as float32, and 5 MiB of memory are left"
-        ):
-            budget.check_weights(tmp_path, config, "float32", 5 * 2**20)
-        budget.check_weights(tmp_path, config, "bfloat16", 5 * 2**20)
+    def test_what_is_larger_than_memory_is_refused_before_it_is_loaded(self, tmp_path):
+        needed = [(tmp_path / "model", 4 * 2**20), (tmp_path / "encoder", 2 * 2**20)]
+        said = (
+            rf"the weights take 6 MiB \({tmp_path}/model: 4 MiB, {tmp_path}/encoder: 2 MiB; dtype float32\), "
+            "and 5 MiB of memory are left"
+        )
+        with pytest.raises(TooLittleMemoryError, match=said):
+            budget.refuse_larger(needed, "float32", 5 * 2**20)
+        budget.refuse_larger(needed, "float32", 6 * 2**20)
+
+    def test_what_is_loaded_is_counted_in_the_type_that_it_is_computed_in(self, tmp_path):
+        (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+        config, folders = Qwen2Config(dtype=torch.bfloat16), Folders(tmp_path, None, (tmp_path,))
+        (as_float,), (as_kept,) = (budget.needs(folders, config, dtype, None) for dtype in ("float32", "auto"))
+        assert (as_float, as_kept) == ((tmp_path, 2000), (tmp_path, 1000))
+
+    @pytest.mark.parametrize(
+        ("files", "size"),
+        [
+            ({"model.safetensors": 7, "consolidated.safetensors": 1000, "pytorch_model.bin": 1000}, 7),
+            ({"model.safetensors": 7, "adapter_model.safetensors": 1000, "model-00001.safetensors": 1000}, 7),
+            ({"model.safetensors.index.json": ["a", "b"], "a": 3, "b": 4, "other.safetensors": 1000}, 7),
+            ({"pytorch_model.bin": 7, "optimizer.bin": 1000, "training_args.bin": 1000}, 7),
+            ({"pytorch_model.bin.index.json": ["a"], "a": 7, "training_args.bin": 1000}, 7),
+        ],
+        ids=["one file", "an adapter beside it", "shards", "a pickle", "pickles"],
+    )
+    def test_of_a_folders_files_those_are_counted_that_are_loaded(self, tmp_path, files, size):
+        for name, content in files.items():
+            if isinstance(content, int):
+                (tmp_path / name).write_bytes(bytes(content))
+            else:
+                (tmp_path / name).write_text(json.dumps({"weight_map": {f"{each}.weight": each for each in content}}))
+        needed = budget.needs(Folders(tmp_path, None, (tmp_path,)), Qwen2Config(), "auto", None)
+        assert needed == [(tmp_path, size)]
+
+    def test_the_adapter_and_the_encoder_are_counted_too(self, base, adapter):
+        sizes = {folder: (folder / name).stat().st_size for folder, name in (
+            (base, "model.safetensors"), (adapter, "adapter_model.safetensors")
+        )}  # fmt: skip
+        needed = budget.needs(Folders(base, adapter, (base,)), Qwen2Config(), "auto", base)
+        assert needed == [(base, sizes[base]), (adapter, sizes[adapter]), (base, sizes[base])]
+
+    def test_the_cache_leaves_room_for_the_encoder(self, base, monkeypatch):
+        spaces = []
+
+        def chosen(_, candidate, proving):
+            spaces.append(candidate.space)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(local, "transformers_engine", chosen)
+        monkeypatch.setattr(container, "memory_left", lambda: GIB)
+        for encoder in (None, base):
+            with pytest.raises(KeyboardInterrupt):
+                local.load_local(from_mapping({"model_dir": base, "embedding_model_dir": encoder}))
+        # Its head is not read.
+        assert spaces[0] - spaces[1] >= budget.SHARE * 0.7 * (base / "model.safetensors").stat().st_size
 
     @pytest.mark.parametrize(
         "error",
@@ -244,6 +295,20 @@ class TestWhatTheContainerMayUse:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         assert (container.memory_left(tmp_path), container.processors(tmp_path)) == (left, processors)
+
+    def test_is_found_among_mounts_and_groups_whose_names_are_any_bytes(self, tmp_path):
+        name = b"caf\xe9 \xc2\x85\xe2\x80\xa8\x0b\x1c.service"
+        group = tmp_path / "sys/fs/cgroup" / os.fsdecode(name)
+        group.mkdir(parents=True)
+        (group / "memory.max").write_text("2147483648\n")
+        (group / "memory.current").write_text("300000000\n")
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_bytes(b"0::/" + name + b"\n")
+        mount = name.replace(b" ", rb"\040")
+        (tmp_path / "proc/self/mountinfo").write_bytes(
+            b"34 30 0:25 / /mnt/" + mount + b" rw - tmpfs none rw\n35 30 0:26 / /sys/fs/cgroup rw - cgroup2 none rw\n"
+        )
+        assert container.memory_left(tmp_path) == 2**31 - 300_000_000
 
     def test_is_read_from_this_machine(self):
         assert 0 < container.memory_left() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

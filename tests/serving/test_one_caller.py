@@ -219,17 +219,17 @@ def test_a_fault_that_nobody_foresaw_in_one_row_is_that_rows(engine, monkeypatch
 def test_a_text_whose_vector_is_no_vector_fails_alone(base):
     engine, encoder = load_local(from_mapping({"model_dir": base, "engine": "generate"}))
     with torch.inference_mode():
-        encoder._model.get_input_embeddings().weight[7] = math.nan
+        encoder.model.get_input_embeddings().weight[7] = math.nan
     with pytest.raises(SequenceError, match="no numbers"):
         asyncio.run(encoder.embed([[5, 7]]))
-    assert len(asyncio.run(encoder.embed([[5, 6]]))[0]) == 64
+    assert len(asyncio.run(encoder.embed([[5, 6]]))[0]) == encoder.embedding_width == 64
     with pytest.raises(SequenceError, match="400 that the model can read"):
         asyncio.run(encoder.embed([[400]]))
     engine.close()
 
 
 def test_what_a_broken_sequence_is_told_reaches_its_caller(small, serve, monkeypatch):
-    monkeypatch.setattr("llmserving.jobs.COLDEST", 0)
+    monkeypatch.setattr("llmserving.api.sequences.COLDEST", 0)
     running = serve(here(model_dir=small, engine="continuous"))
     response = running.post(TEXT, {"prompt": "ab", "temperature": 1e-40})
     assert response.status_code == 500

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 from llmserving.engines import attention, budget, local, proof, rope
-from llmserving.engines.base import HangingError, Sampling
+from llmserving.engines.base import HangingError, Sampling, UnprovenError
 from llmserving.engines.continuous import ContinuousEngine
 from llmserving.engines.generate import GenerateEngine
 from llmserving.server import load
@@ -50,7 +50,7 @@ def engines():
     made = []
 
     def choose(model, settings, length=512):
-        candidate = local.Candidate(model, local.twin(model), length)
+        candidate = local.Candidate(model, local.shared_copy(model), length)
         made.append(local.transformers_engine(from_mapping(settings), candidate))
         return made[-1]
 
@@ -81,7 +81,7 @@ def test_a_model_that_is_computed_right_is_served_by_the_continuous_engine(engin
 
 def test_a_model_that_ignores_the_cache_is_served_by_generate_and_the_log_says_why(engines, caplog):
     model = make_bloom()
-    expected = greedy(local.twin(model), [7, 8, 9])
+    expected = greedy(local.shared_copy(model), [7, 8, 9])
     engine = engines(model, AUTO)
     assert isinstance(engine, GenerateEngine)
     assert answer(engine, [7, 8, 9]) == expected
@@ -128,18 +128,39 @@ def test_scores_with_a_cap_are_capped_in_the_continuous_engine_too(engines):
     )
     model = Gemma2ForCausalLM(config).eval()
     prompt = list(range(30, 120))
-    expected = greedy(local.twin(model), prompt)
+    expected = greedy(local.shared_copy(model), prompt)
     engine = engines(model, NAMED)
     assert answer(engine, prompt) == expected
 
 
 def test_a_hanging_proof_is_told_apart(monkeypatch):
     model = tiny.make_model()
-    reference = proof.measure(local.twin(model), 512)
+    reference = proof.measure(local.shared_copy(model), 512)
     engine = ContinuousEngine(model, 512, from_mapping(NAMED))
     monkeypatch.setattr(proof, "PATIENCE_SECONDS", -reference.seconds * proof.PATIENCE)
     with pytest.raises(HangingError, match="no answer to a short prompt within"):
         local.proven(engine, reference)
+
+
+@pytest.mark.parametrize("tokens", [464, 100])
+def test_a_head_of_another_size_than_the_embedding_is_proven_too(tokens, engines):
+    """Padded for the processor, or of those tokens alone that may be answered."""
+    model = tiny.make_model()
+    torch.manual_seed(8)
+    model.lm_head = torch.nn.Linear(64, tokens, bias=False)
+    assert isinstance(engines(model.eval(), NAMED), ContinuousEngine)
+
+
+@pytest.mark.parametrize("error", [UnprovenError, RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_engine_is_stopped_whatever_ends_its_proof(error, monkeypatch):
+    def prove(*_):
+        raise error
+
+    monkeypatch.setattr(local, "prove", prove)
+    engine = ContinuousEngine(tiny.make_model(), 512, from_mapping(NAMED))
+    with pytest.raises(error):
+        local.proven(engine, reference=None)
+    assert not engine._manager.is_running()
 
 
 def test_logits_that_are_no_numbers_refuse_the_start():
@@ -153,7 +174,7 @@ def test_logits_that_are_no_numbers_refuse_the_start():
 @pytest.mark.parametrize("length", [1, 2, 7, 60, 512])
 def test_a_proof_fits_every_context(length):
     model = tiny.make_model()
-    reference = proof.measure(local.twin(model), length)
+    reference = proof.measure(local.shared_copy(model), length)
     assert max(len(probe.prompt) + len(probe.answer) for probe in reference.probes) <= max(length, 2)
 
 
@@ -188,7 +209,7 @@ class TestPositions:
     def test_a_fixed_scaling_is_computed_in_a_batch_alone_and_in_company(self, kind, engines):
         model = make_rope(kind, **({"original_max_position_embeddings": 64} if kind == "yarn" else {}))
         prompts = [list(range(20, 60)), list(range(5, 205)), list(range(40, 110))]
-        expected = [greedy(local.twin(model), prompt) for prompt in prompts]
+        expected = [greedy(local.shared_copy(model), prompt) for prompt in prompts]
         engine = engines(model, NAMED, length=400)
         assert [answer(engine, prompt) for prompt in prompts] == expected
 
@@ -216,7 +237,7 @@ class Foreign(LlamaForCausalLM):
 
 def test_code_of_the_folders_own_is_served_in_a_batch_only_where_that_is_asked_for(engines, caplog):
     model = Foreign(tiny.make_model().config).eval()
-    assert isinstance(engines(local.twin(model), AUTO), GenerateEngine)
+    assert isinstance(engines(local.shared_copy(model), AUTO), GenerateEngine)
     assert "its code is the folder's own" in caplog.text
     assert isinstance(engines(model, NAMED), ContinuousEngine)
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LONG = {"prompt": "a", "max_tokens": 400, "ignore_eos": True, "temperature": 0}
 MAX_INSIDE = 8
-ROOT_PATH = "/apis/rayservice/chat"  # as `rayproxy serve` writes it; the proxy takes it off each request
+ROOT_PATH = "/apis/rayservice/chat"  # as `rayproxy deploy` writes it; the proxy takes it off each request
 # The deployment as it is, and routes that kill its engine's process and that slow its tokens down.
 BREAKABLE = """
 import asyncio

@@ -6,11 +6,12 @@ import random
 
 import pytest
 from conftest import listening
-from llmserving.api import requests
+from llmserving.api import refused, requests
 from llmserving.api.body import parse
 from llmserving.server import load
 from llmserving.settings import from_mapping
 from openai.types.chat import ChatCompletionMessage
+from pydantic import ValidationError
 
 CHAT, TEXT, QA = "/v1/chat/completions", "/v1/completions", "/embeddings/QuestionAnswer"
 HI = {"role": "user", "content": "你好"}
@@ -231,6 +232,8 @@ REFUSED = [
     (chat(echo=True), "echo", "only /v1/completions repeats its prompt"),
     (chat(response_format={"type": "json_object"}), "response_format", "only 'text'; vLLM's can"),
     (chat(response_format={"type": ["x"]}), "response_format", "text, json_object, json_schema"),
+    (chat(response_format={"type": "json_schema"}), "response_format", "a json_schema comes with its schema"),
+    (chat(response_format={"type": "json_schema", "json_schema": []}), "response_format", "comes with its schema"),
     (chat(n=1000), "n", "n: a number of at most 128 is accepted, not 1000"),
     (chat(n=True), "n", "n: a whole number is accepted, not true"),
     (chat(max_tokens=1.5), "max_tokens", "max_tokens: a whole number is accepted, not 1.5"),
@@ -270,6 +273,10 @@ REFUSED = [
     (inference(stream=True), "stream", "this route does not stream"),
     (qa(ref={"enable": True}), "ref", "nothing is searched here"),
     (qa(n=2), "n", "/v1/chat/completions does"),
+    (qa(n=True), "n", "/v1/chat/completions does"),
+    (qa(ref={"enable": 0}), "ref", "nothing is searched here"),
+    (chat(skip_special_tokens=1), "skip_special_tokens", "special tokens are never part of the answer"),
+    (chat(min_tokens=False), "min_tokens", "ignore_eos lets it run to max_tokens"),
     (qa(prompt=[{"role": "user"}]), "prompt", "prompt.0.content: it is missing"),
 ]  # fmt: skip
 
@@ -284,6 +291,19 @@ def test_what_cannot_be_done_is_refused_with_a_sentence_that_names_it(echo, case
     assert error["param"] == param
     for arm in ("constrained", "[", "function-", "TextPart", "Input should"):  # pydantic's own words
         assert arm not in error["message"]
+
+
+TABLES = {**refused.PROMPT, **refused.SAMPLING, **refused.OLD_ROUTES, **refused.MESSAGE}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_no_number_is_taken_for_a_truth_value_nor_one_for_a_number(name):
+    for value in TABLES[name].neutral:
+        refused.check(TABLES, {name: value})
+        if isinstance(value, (bool, int)) and value in {0, 1}:
+            for other in (int(value), float(value)) if isinstance(value, bool) else (bool(value),):
+                with pytest.raises(ValidationError):
+                    refused.check(TABLES, {name: other})
 
 
 VALID = [

@@ -105,6 +105,53 @@ def test_a_repetition_penalty_lowers_negative_scores_as_well():
     assert sequence.choose(torch.tensor([-1.0, -2.0, -9.0])) == 1
 
 
+def anew(logits, prompt, answer, wanted):
+    """Return what the penalties make of logits, written down as OpenAI's and CTRL's papers have them."""
+    scores = logits.clone()
+    for token, bias in wanted.get("logit_bias", {}).items():
+        scores[token] += bias
+    penalty = wanted.get("repetition_penalty", 1.0)
+    for token in {*prompt, *answer}:
+        scores[token] = scores[token] / penalty if scores[token] > 0 else scores[token] * penalty
+    for token, count in Counter(answer).items():
+        scores[token] -= wanted.get("presence_penalty", 0) + wanted.get("frequency_penalty", 0) * count
+    return scores
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"repetition_penalty": 1.3},
+        {"presence_penalty": 0.4, "frequency_penalty": 0.3},
+        {"repetition_penalty": 1.2, "frequency_penalty": -0.2, "logit_bias": {3: 1.5, 9: -4.0}},
+        {"logit_bias": {7: 2.0}},
+    ],
+)
+def test_what_is_kept_from_token_to_token_is_what_would_be_counted_anew(wanted):
+    generator, prompt, answer = torch.Generator().manual_seed(5), [4, 4, 9, 1], []
+    sequence = state(prompt=prompt, temperature=0, **wanted)
+    for _ in range(60):
+        logits = torch.randn(16, generator=generator)
+        answer.append(sequence.choose(logits))
+        assert answer[-1] == int(anew(logits, prompt, answer[:-1], wanted).argmax())
+
+
+def test_penalties_apply_to_logits_of_half_the_size_too():
+    sequence = state(prompt=[0], temperature=0, repetition_penalty=3, frequency_penalty=0.5, logit_bias={2: 1.0})
+    assert [sequence.choose(LOGITS.to(torch.bfloat16)) for _ in range(2)] == [2, 1]
+
+
+def test_no_step_of_a_long_sequence_makes_its_tensors_anew(monkeypatch):
+    made = []
+    sequence = state(prompt=range(5000), temperature=0, repetition_penalty=1.1, presence_penalty=0.5)
+    sequence.choose(torch.randn(6000))
+    tensor = torch.tensor
+    monkeypatch.setattr(torch, "tensor", lambda values, **more: [made.append(len(values)), tensor(values, **more)][1])
+    for _ in range(20):
+        sequence.choose(torch.randn(6000))
+    assert max(made, default=0) <= 1
+
+
 def test_a_bias_of_100_forces_a_token_and_one_of_minus_100_bans_it():
     assert state(temperature=0, logit_bias={5: 100.0}).choose(LOGITS.clone()) == 5
     assert picks(temperature=1, logit_bias={0: -100.0})[0] == 0

@@ -18,7 +18,7 @@ import yaml
 TOP = Path(__file__).parents[2]
 RAYSERVICES = {
     path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
-    for path in sorted((TOP / "tests" / "golden" / "serve").glob("*.yaml"))
+    for path in sorted((TOP / "tests" / "golden" / "deploy").glob("*.yaml"))
 }
 SERVE_CONFIGS = {
     name: rayservice["spec"]["serveConfigV2"]

@@ -183,6 +183,24 @@ def test_without_increments_each_event_has_the_whole_text_so_far(echo):
     assert [event[2] for event in events] == ["data: a", "data: ab", "data: abc", "data: "]
 
 
+def test_without_increments_a_long_answer_is_not_sent_again_with_each_token(serve):
+    """A text of 3,000 characters would be 4.5 million, and one of 30,000 a hundred times as many."""
+    running = serve(engine="echo", max_length=6500)
+    text = "".join(chr(97 + place % 26) for place in range(3000))
+    events = zhipu_events(running, prompt=messages(text), incremental=False)
+    texts = [event[2].removeprefix("data: ") for event in events if event[0] == "event:add"]
+    assert texts[:60] == [text[: place + 1] for place in range(60)]
+    assert texts[-1] == text
+    assert sum(map(len, texts)) < 100 * len(text)
+
+
+def test_without_increments_what_was_made_before_a_failure_is_there(serve):
+    running = serve(broken_server(500, EngineDeadError("gone"), max_length=2000))
+    events = zhipu_events(running, prompt=messages("x" * 600), incremental=False)
+    assert [event[0] for event in events[-2:]] == ["event:add", "event:error"]
+    assert events[-2][2] == f"data: {'x' * 500}"
+
+
 def test_blanks_and_line_ends_survive_the_zhipu_stream(echo):
     events = zhipu_events(echo, prompt=messages(" a\n\nb"))
     adds = [event for event in events if event[0] == "event:add"]

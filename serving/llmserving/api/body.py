@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from llmserving import words
 from llmserving.api.fields import tell_what_is_ignored
-from llmserving.errors import bad_request
+from llmserving.errors import ApiError, bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound=BaseModel)
 
+BODY_SECONDS = 300.0  # for a whole body: 14 kB a second for the largest
 OFF_THE_LOOP = 2**16  # bytes: a longer body is read in a thread, so that the loop goes on meanwhile
+READERS = ThreadPoolExecutor(2, thread_name_prefix="body")  # of their own: a body may take thirty times its size
 MENDABLE = 2**16  # bytes: nobody writes a longer body by hand
 HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")  # or a whole one
 JSON_SCHEMA = "schema"  # in it null is a value: {"enum": ["a", null]}, {"default": null}
@@ -42,9 +45,21 @@ class JsonRoute(APIRoute):
             if kind is None:
                 return await handle(request)
             _check_content_type(request)
-            return await handle(_ReadRequest(request, await read(kind, await request.body())))
+            return await handle(_ReadRequest(request, await read(kind, await body_of(request))))
 
         return handler
+
+
+async def body_of(request: Request) -> bytes:
+    """Return a request's body; the request itself, which lives as long as its answer, keeps nothing of it.
+
+    Raise ApiError 408 for one that does not come to its end: what has come of it takes room.
+    """
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return b"".join([chunk async for chunk in request.stream()])
+    except TimeoutError:
+        raise ApiError(408, f"the body has not come whole within {BODY_SECONDS:g} seconds") from None
 
 
 class _ReadRequest(Request):
@@ -69,7 +84,7 @@ def _check_content_type(request: Request) -> None:
 async def read(kind: type[Model], raw: bytes, parser: Callable[[bytes], Any] | None = None) -> Model:
     """Return the request in a body, a long one read beside the loop; raise ApiError 400."""
     work = partial(_read, kind, raw, parser or parse)
-    return work() if len(raw) < OFF_THE_LOOP else await asyncio.to_thread(work)
+    return work() if len(raw) < OFF_THE_LOOP else await asyncio.get_running_loop().run_in_executor(READERS, work)
 
 
 def _read(kind: type[Model], raw: bytes, parser: Callable[[bytes], Any]) -> Model:

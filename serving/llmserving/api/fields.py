@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticKnownError
 
 from llmserving.api import refused
 from llmserving.words import dotted
@@ -24,6 +25,33 @@ NAMES_LOGGED = 20
 def _whole(value: object) -> object:
     """Return 128.0 as 128: JSON has one kind of number, and some clients write every one with a point."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def check_length(value: object, most: int) -> None:
+    """Refuse more entries before any is looked at: pydantic's own bound of an object comes after them all."""
+    if isinstance(value, (list, dict)) and len(value) > most:
+        raise PydanticKnownError("too_long", {"field_type": "", "max_length": most, "actual_length": len(value)})
+
+
+def at_most(most: int) -> BeforeValidator:
+    """Bound the entries of a list or an object."""
+
+    def check(value: object) -> object:
+        check_length(value, most)
+        return value
+
+    return BeforeValidator(check)
+
+
+def prompts_at_most(most: int) -> BeforeValidator:
+    """Bound the prompts in a list of several; the ids of a single one are bounded by the context."""
+
+    def check(value: object) -> object:
+        if isinstance(value, list) and not isinstance(next(iter(value), None), int):
+            check_length(value, most)
+        return value
+
+    return BeforeValidator(check)
 
 
 Whole = BeforeValidator(_whole)

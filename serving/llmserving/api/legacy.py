@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 
-from llmserving.answer import Answer, Usage
-from llmserving.api.body import JsonRoute, parse_forgiving, read
-from llmserving.api.openai import chat_jobs
+from llmserving.api.answer import GenerationResponse, Usage
+from llmserving.api.body import JsonRoute, body_of, parse_forgiving, read
+from llmserving.api.openai import chat_answer
 from llmserving.api.openai_format import ChatFormat
 from llmserving.api.requests import ChatRequest, InferenceRequest
-from llmserving.generation import Job
-from llmserving.jobs import encode, encode_chat, sampling
+from llmserving.api.sequences import encode, encode_chat, sampling
+from llmserving.generation import SequenceRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llmserving.errors import ApiError
-    from llmserving.generation import Piece, Result
+    from llmserving.generation import Delta, Result
     from llmserving.server import Server
 
 
@@ -40,7 +40,7 @@ class InferenceFormat:
         """Return nothing: the route does not stream."""
         return b""
 
-    def piece(self, piece: Piece, usage: Usage) -> bytes:  # noqa: ARG002
+    def delta(self, delta: Delta, usage: Usage) -> bytes:  # noqa: ARG002
         """Return nothing: the route does not stream."""
         return b""
 
@@ -72,25 +72,18 @@ def router(server: Server) -> APIRouter:
     routes = APIRouter(route_class=JsonRoute)
 
     @routes.post("/inference", response_model=None)
-    async def inference(request: Request) -> Answer:
-        body = await read(InferenceRequest, await request.body(), parse_forgiving)
+    async def inference(request: Request) -> GenerationResponse:
+        body = await read(InferenceRequest, await body_of(request), parse_forgiving)
         prompt = await _prompt(server, body.input)
         continues = not server.tokenizer.has_chat_template  # then the text is no question: it goes on as it is
-        job = Job(0, tuple(prompt), sampling(server, body, prompt, body.max_tokens), continues=continues)
-        return Answer(server, [job], InferenceFormat(), stream=False)
+        sequence = SequenceRequest(
+            0, tuple(prompt), sampling(server, body, prompt, body.max_tokens), continues=continues
+        )
+        return GenerationResponse(server, [sequence], InferenceFormat(), stream=False)
 
     @routes.post("/chat/completions", response_model=None)
-    async def chat(body: ChatRequest) -> Answer:
-        body.model = None  # the gateway sends the word "serviceName"
-        jobs = await chat_jobs(server, body)
-        form = LegacyChatFormat(
-            server.settings.served_name,
-            server.tokenizer,
-            body.stream_options,
-            logprobs=body.top_logprobs_wanted is not None,
-            choices=len(jobs),
-        )
-        return Answer(server, jobs, form, stream=bool(body.stream))
+    async def chat(body: ChatRequest) -> GenerationResponse:
+        return await chat_answer(server, body, LegacyChatFormat)  # the gateway sends the word "serviceName" as model
 
     return routes
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from llmserving.api.fields import Refusing, Strict
+from llmserving.api.fields import Refusing, Strict, at_most
 from llmserving.api.refused import MESSAGE, fault
 from llmserving.rendering import RESERVED
 from llmserving.words import shown
@@ -44,7 +44,7 @@ class TextPart(Strict):
 
 
 Part = Annotated[TextPart, BeforeValidator(_text_part)]
-Parts = Annotated[list[Part], Field(max_length=MAX_PARTS, fail_fast=True)]
+Parts = Annotated[list[Part], Field(fail_fast=True), at_most(MAX_PARTS)]
 
 
 class Message(Refusing):
@@ -105,4 +105,4 @@ def _scalar(value: Any) -> Any:  # noqa: ANN401
 
 TemplateOption = Annotated[str, AfterValidator(_option)]
 Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
-TemplateOptions = Annotated[dict[TemplateOption, Scalar], Field(max_length=MAX_OPTIONS)]
+TemplateOptions = Annotated[dict[TemplateOption, Scalar], at_most(MAX_OPTIONS)]

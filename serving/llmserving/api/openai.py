@@ -8,19 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
-from llmserving.answer import Answer
+from llmserving.api.answer import GenerationResponse
 from llmserving.api.body import JsonRoute
 from llmserving.api.openai_format import ChatFormat, CompletionFormat
 from llmserving.api.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
-from llmserving.errors import ApiError, bad_request
-from llmserving.jobs import check_model, encode, encode_chat, openai_jobs
+from llmserving.api.sequences import (
+    check_model,
+    check_tokens,
+    decode_each,
+    encode,
+    encode_chat,
+    encode_each,
+    openai_sequences,
+)
+from llmserving.errors import bad_request
 from llmserving.text import Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llmserving.api.requests import TemplateFields
-    from llmserving.generation import Job
+    from llmserving.generation import SequenceRequest
     from llmserving.server import Server
 
 log = logging.getLogger(__name__)
@@ -31,33 +39,25 @@ def router(server: Server) -> APIRouter:
     routes = APIRouter(route_class=JsonRoute)
 
     @routes.post("/chat/completions", response_model=None)
-    async def chat(body: ChatRequest) -> Answer:
+    async def chat(body: ChatRequest) -> GenerationResponse:
         check_model(server, body.model)
-        jobs = await chat_jobs(server, body)
-        form = ChatFormat(
-            server.settings.served_name,
-            server.tokenizer,
-            body.stream_options,
-            logprobs=body.top_logprobs_wanted is not None,
-            choices=len(jobs),
-        )
-        return Answer(server, jobs, form, stream=bool(body.stream))
+        return await chat_answer(server, body, ChatFormat)
 
     @routes.post("/completions", response_model=None)
-    async def complete(body: CompletionRequest) -> Answer:
+    async def complete(body: CompletionRequest) -> GenerationResponse:
         check_model(server, body.model)
         _check_completion(body)
-        prompts = [await encode(server, p) if isinstance(p, str) else p for p in body.prompts]
-        jobs = openai_jobs(server, body, prompts, body.max_tokens or 16, continues=True)
-        echo = [server.tokenizer.decode(job.prompt) for job in jobs] if body.echo else []
+        prompts = await encode_each(server, body.prompts)
+        sequences = openai_sequences(server, body, prompts, body.max_tokens or 16, continues=True)
+        texts = await decode_each(server, prompts) if body.echo else []
         form = CompletionFormat(
             server.settings.served_name,
             server.tokenizer,
             body.stream_options,
             logprobs=body.logprobs is not None,
-            echo=echo,
+            echo=[text for text in texts for _ in range(body.n or 1)],
         )
-        return Answer(server, jobs, form, stream=bool(body.stream))
+        return GenerationResponse(server, sequences, form, stream=bool(body.stream))
 
     @routes.get("/models")
     async def models() -> dict[str, Any]:
@@ -93,20 +93,32 @@ def token_router(server: Server) -> APIRouter:
         check_model(server, body.model)
         if len(body.tokens) > server.engine.context_length:
             raise bad_request(f"{len(body.tokens)} tokens: at most {server.engine.context_length}", "tokens")
-        if any(token >= server.tokenizer.vocabulary_size for token in body.tokens):
-            raise bad_request(f"a token is not among the model's {server.tokenizer.vocabulary_size}", "tokens")
-        return {"prompt": server.tokenizer.decode(body.tokens, special=True)}
+        check_tokens(server.tokenizer, body.tokens, server.tokenizer.vocabulary_size, "tokens")
+        (text,) = await decode_each(server, [body.tokens], special=True)
+        return {"prompt": text}
 
     return routes
 
 
-async def chat_jobs(server: Server, body: ChatRequest) -> list[Job]:
-    """Return the jobs of a conversation; raise ApiError for what cannot be done."""
+async def chat_answer(server: Server, body: ChatRequest, form: type[ChatFormat]) -> GenerationResponse:
+    """Return the answer to a conversation, whatever its model's name; raise ApiError for what cannot be done."""
+    sequences = await _chat_sequences(server, body)
+    written = form(
+        server.settings.served_name,
+        server.tokenizer,
+        body.stream_options,
+        logprobs=body.top_logprobs_wanted is not None,
+        choices=len(sequences),
+    )
+    return GenerationResponse(server, sequences, written, stream=bool(body.stream))
+
+
+async def _chat_sequences(server: Server, body: ChatRequest) -> list[SequenceRequest]:
     if body.top_logprobs and not body.logprobs:
         raise bad_request("top_logprobs: only with logprobs set to true", "top_logprobs")
     prompt = await encode_chat(server, [message.plain() for message in body.messages], _options(server, body))
     length = body.max_completion_tokens or body.max_tokens
-    return openai_jobs(server, body, [prompt], length, continues=bool(body.continue_final_message))
+    return openai_sequences(server, body, [prompt], length, continues=bool(body.continue_final_message))
 
 
 def _options(server: Server, body: TemplateFields) -> dict[str, Any]:
@@ -135,8 +147,6 @@ def _check_completion(body: CompletionRequest) -> None:
 
 def _card(server: Server) -> dict[str, Any]:
     name = server.settings.served_name
-    if not name:
-        raise ApiError(404, "no model")
     return {
         "id": name,
         "object": "model",

@@ -7,17 +7,17 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from llmserving import sse
+from llmserving.api import sse
 from llmserving.text import Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmserving.answer import Usage
+    from llmserving.api.answer import Usage
     from llmserving.api.requests import StreamOptions
     from llmserving.engines.base import Token
     from llmserving.errors import ApiError
-    from llmserving.generation import Piece, Result
+    from llmserving.generation import Delta, Result
     from llmserving.tokenizer import Tokenizer
 
 LOWEST = -9999.0  # JSON has no minus infinity
@@ -72,15 +72,15 @@ class OpenAIFormat:
         """Return nothing: text has no opening."""
         return b""
 
-    def piece(self, piece: Piece, usage: Usage) -> bytes:
-        """Return the chunk of a piece, none for a token that has completed no text yet."""
-        if not piece.text and not piece.finish and not self._logprobs:
+    def delta(self, delta: Delta, usage: Usage) -> bytes:
+        """Return the chunk of a delta, none for a token that has completed no text yet."""
+        if not delta.text and not delta.finish and not self._logprobs:
             return b""
-        choice: dict[str, Any] = {"index": piece.index, **self._delta(piece)}
-        choice["logprobs"] = self._report(piece.index, piece.tokens)
-        choice["finish_reason"] = piece.finish
-        if piece.finish:
-            choice["stop_reason"] = piece.stop_reason
+        choice: dict[str, Any] = {"index": delta.index, **self._delta(delta)}
+        choice["logprobs"] = self._report(delta.index, delta.tokens)
+        choice["finish_reason"] = delta.finish
+        if delta.finish:
+            choice["stop_reason"] = delta.stop_reason
         return self._chunk([choice], usage if self._usage_always else None)
 
     def end(self, usage: Usage) -> bytes:
@@ -100,7 +100,7 @@ class OpenAIFormat:
     def _content(self, result: Result) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _delta(self, piece: Piece) -> dict[str, Any]:
+    def _delta(self, delta: Delta) -> dict[str, Any]:
         raise NotImplementedError
 
     def _report(self, index: int, tokens: Sequence[Token]) -> dict[str, Any] | None:
@@ -127,8 +127,8 @@ class ChatFormat(OpenAIFormat):
     def _content(self, result: Result) -> dict[str, Any]:
         return {"message": {"role": "assistant", "content": result.text}}
 
-    def _delta(self, piece: Piece) -> dict[str, Any]:
-        return {"delta": {"content": piece.text}}
+    def _delta(self, delta: Delta) -> dict[str, Any]:
+        return {"delta": {"content": delta.text}}
 
     def _report(self, index: int, tokens: Sequence[Token]) -> dict[str, Any] | None:  # noqa: ARG002 - offsets need it
         if not self._logprobs:
@@ -170,8 +170,8 @@ class CompletionFormat(OpenAIFormat):
     def _content(self, result: Result) -> dict[str, Any]:
         return {"text": result.text}
 
-    def _delta(self, piece: Piece) -> dict[str, Any]:
-        return {"text": self._echo.pop(piece.index, "") + piece.text}
+    def _delta(self, delta: Delta) -> dict[str, Any]:
+        return {"text": self._echo.pop(delta.index, "") + delta.text}
 
     def _report(self, index: int, tokens: Sequence[Token]) -> dict[str, Any] | None:
         if not self._logprobs:

@@ -109,8 +109,15 @@ MESSAGE = {
 def check(table: Mapping[str, Refusal], given: Mapping[str, Any]) -> None:
     """Raise ValidationError for the first parameter that a table refuses."""
     for name in given:
-        if name in table and given[name] not in table[name].neutral:
+        if name in table and not any(_same(given[name], value) for value in table[name].neutral):
             raise fault(name, table[name].sentence, given[name])
+
+
+def _same(given: object, value: object) -> bool:
+    """Return whether two values are the same in JSON: in Python 0 is False too, and 1 is True."""
+    if isinstance(given, dict) and isinstance(value, dict):
+        return given.keys() == value.keys() and all(_same(given[name], value[name]) for name in value)
+    return given == value and isinstance(given, bool) == isinstance(value, bool)
 
 
 def fault(name: str, sentence: str, given: object) -> ValidationError:

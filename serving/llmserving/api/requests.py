@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from llmserving.api.fields import (
@@ -20,6 +20,8 @@ from llmserving.api.fields import (
     TokenId,
     TokenIds,
     Whole,
+    at_most,
+    prompts_at_most,
 )
 from llmserving.api.messages import Message, TemplateOptions, ZhipuMessage
 from llmserving.api.refused import OLD_ROUTES, PROMPT, SAMPLING, TOOLS, fault
@@ -32,9 +34,23 @@ if TYPE_CHECKING:
 MAX_LOGPROBS = 20
 MAX_STOPS = 16
 MAX_MESSAGES = 2048  # more is no conversation; templates may look at each message for each
+MAX_PARTS = 8192  # in all of them
 MAX_BIASES = 1024
+MAX_PROMPTS = 128
+MAX_INPUTS = 256
 
-Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+
+def _few_parts(value: Any) -> Any:  # noqa: ANN401
+    """Refuse messages that have too many parts in all, before any is looked at."""
+    contents = (one.get("content") for one in value if isinstance(one, dict)) if isinstance(value, list) else ()
+    if sum(len(content) for content in contents if isinstance(content, list)) > MAX_PARTS:
+        raise PydanticCustomError("parts", "they have at most {most} parts in all", {"most": MAX_PARTS})
+    return value
+
+
+Messages = Annotated[
+    list[Message], Field(min_length=1, fail_fast=True), BeforeValidator(_few_parts), at_most(MAX_MESSAGES)
+]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
@@ -49,6 +65,9 @@ def _response_format(value: dict[str, Any]) -> dict[str, Any]:
     kinds = ("text", "json_object", "json_schema")
     if value.get("type") not in kinds:
         raise PydanticCustomError("response_format", "its type is one of {kinds}", {"kinds": ", ".join(kinds)})
+    described = value.get("json_schema")
+    if value["type"] == "json_schema" and not (isinstance(described, dict) and "schema" in described):
+        raise PydanticCustomError("response_format", "a json_schema comes with its schema")
     return value
 
 
@@ -75,15 +94,13 @@ class OpenAIFields(SamplingFields):
     """What chat and text completions have in common."""
 
     model: str | None = None
-    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS, fail_fast=True)] | None = None
+    stop: Annotated[StopString | Annotated[list[StopString], Field(fail_fast=True)], at_most(MAX_STOPS)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63), Whole] | None = None
     n: Annotated[int, Field(ge=1, le=128), Whole] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
-    logit_bias: (
-        Annotated[dict[Annotated[str, AfterValidator(_token_id)], Bias], Field(max_length=MAX_BIASES)] | None
-    ) = None
+    logit_bias: Annotated[dict[Annotated[str, AfterValidator(_token_id)], Bias], at_most(MAX_BIASES)] | None = None
     ignore_eos: bool = False
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -149,7 +166,10 @@ class ChatRequest(TemplateFields, OpenAIFields):
 class CompletionRequest(OpenAIFields):
     """POST /v1/completions."""
 
-    prompt: Text | TokenIds | Annotated[Texts | Lists, Field(min_length=1, max_length=128)]
+    prompt: Annotated[
+        Text | TokenIds | Annotated[Texts | Lists, Field(min_length=1)],
+        prompts_at_most(MAX_PROMPTS),
+    ]
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), Whole] | None = None
     echo: bool = False
     best_of: Count | None = None
@@ -172,7 +192,10 @@ class EmbeddingRequest(Refusing):
 
     refusals: ClassVar[Mapping[str, Refusal]] = PROMPT
 
-    input: Text | TokenIds | Annotated[Texts | Lists, Field(min_length=1, max_length=256)]
+    input: Annotated[
+        Text | TokenIds | Annotated[Texts | Lists, Field(min_length=1)],
+        prompts_at_most(MAX_INPUTS),
+    ]
     model: str | None = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Count | None = None
@@ -210,7 +233,7 @@ class ZhipuRequest(SamplingFields):
 
     refusals: ClassVar[Mapping[str, Refusal]] = PROMPT | SAMPLING | OLD_ROUTES
 
-    prompt: Text | Annotated[list[ZhipuMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+    prompt: Annotated[Text | Annotated[list[ZhipuMessage], Field(min_length=1, fail_fast=True)], at_most(MAX_MESSAGES)]
     temperature: Annotated[float, Field(ge=0, le=1)] | None = 0.95
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 0.7
     incremental: bool = True

@@ -8,29 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
-from llmserving import sse
-from llmserving.answer import Answer
+from llmserving.api import sse
+from llmserving.api.answer import GenerationResponse
 from llmserving.api.body import JsonRoute
 from llmserving.api.openai_format import usage_numbers
 from llmserving.api.requests import ZhipuRequest
+from llmserving.api.sequences import encode_chat, sampling
 from llmserving.errors import ApiError
-from llmserving.generation import Job
-from llmserving.jobs import encode_chat, sampling
+from llmserving.generation import SequenceRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmserving.answer import Usage
-    from llmserving.generation import Piece, Result
+    from llmserving.api.answer import Usage
+    from llmserving.generation import Delta, Result
     from llmserving.server import Server
 
 CUT_SHORT = 504
+STEPS = 64  # a whole text is sent again once it has grown by one part in so many
 
 
 class ZhipuFormat:
     """Events `add`, then `finish` with the usage; `interrupted` or `error` where it cannot go on.
 
-    `incremental`: each event has the new text; otherwise the whole text so far.
+    `incremental`: each event has the new text; otherwise the whole text so far, which a long one has to outgrow by a
+    part of itself: with each token of it again, one answer would be gigabytes.
     """
 
     def __init__(self, request_id: str | None, *, incremental: bool) -> None:
@@ -38,6 +40,7 @@ class ZhipuFormat:
         self._request_id = request_id or self._task_id
         self._incremental = incremental
         self._text = ""
+        self._sent = 0  # characters of it
 
     def whole(self, results: Sequence[Result], usage: Usage) -> dict[str, Any]:
         """Return the JSON of a finished answer."""
@@ -49,20 +52,28 @@ class ZhipuFormat:
         """Return nothing: the first event is text."""
         return b""
 
-    def piece(self, piece: Piece, usage: Usage) -> bytes:  # noqa: ARG002 - the usage comes with `finish`
+    def delta(self, delta: Delta, usage: Usage) -> bytes:  # noqa: ARG002 - the usage comes with `finish`
         """Return the event of new text."""
-        if not piece.text:
+        self._text += delta.text
+        enough = self._incremental or (len(self._text) - self._sent) * STEPS >= len(self._text)
+        return self._unsent() if enough else b""
+
+    def _unsent(self) -> bytes:
+        """Return the event of the text that no event has had."""
+        if self._sent == len(self._text):
             return b""
-        self._text += piece.text
-        return sse.event("add", self._task_id, piece.text if self._incremental else self._text)
+        text = self._text[self._sent :] if self._incremental else self._text
+        self._sent = len(self._text)
+        return sse.event("add", self._task_id, text)
 
     def end(self, usage: Usage) -> bytes:
         """Return the event that ends the stream and says what it cost."""
-        return sse.event("finish", self._task_id, "", meta=sse.to_json(self._meta(usage)))
+        return self._unsent() + sse.event("finish", self._task_id, "", meta=sse.to_json(self._meta(usage)))
 
     def failure(self, error: ApiError) -> bytes:
         """Return the event of an answer that was cut short, or of an error."""
-        return sse.event("interrupted" if error.status == CUT_SHORT else "error", self._task_id, error.message)
+        kind = "interrupted" if error.status == CUT_SHORT else "error"
+        return self._unsent() + sse.event(kind, self._task_id, error.message)
 
     def _meta(self, usage: Usage) -> dict[str, Any]:
         return {
@@ -78,13 +89,13 @@ def router(server: Server) -> APIRouter:
     routes = APIRouter(route_class=JsonRoute)
 
     @routes.post("/embeddings/QuestionAnswer", response_model=None)
-    async def question_answer(body: ZhipuRequest, *, stream: bool | None = None) -> Answer:
+    async def question_answer(body: ZhipuRequest, *, stream: bool | None = None) -> GenerationResponse:
         check_key(server, body.secretKey)
         prompt = await encode_chat(server, body.messages)
-        job = Job(0, tuple(prompt), sampling(server, body, prompt, body.max_tokens))
+        sequence = SequenceRequest(0, tuple(prompt), sampling(server, body, prompt, body.max_tokens))
         form = ZhipuFormat(body.request_id, incremental=body.incremental)
         wanted = body.stream if stream is None else stream
-        return Answer(server, [job], form, stream=bool(wanted))
+        return GenerationResponse(server, [sequence], form, stream=bool(wanted))
 
     return routes
 

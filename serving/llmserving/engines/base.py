@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,9 +28,15 @@ class HangingError(UnprovenError):
     """The engine did not answer in time: its thread is lost, and with it the process that it runs in."""
 
 
+REQUESTS = itertools.count()
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How one sequence is to be continued. Temperature 0 is greedy; top_k 0 means all tokens."""
+    """How one sequence is to be continued. Temperature 0 is greedy; top_k 0 means all tokens.
+
+    Sequences of one `request` take their turn together; each other one is a request of its own.
+    """
 
     max_tokens: int
     temperature: float = 1.0
@@ -44,6 +51,7 @@ class Sampling:
     logprobs: int | None = None  # None: none wanted; 0: of the chosen token; k: of the k likeliest too
     stop_ids: frozenset[int] = frozenset()
     schema: Mapping[str, object] | None = None  # a response format, for an engine that has "response_format"
+    request: int = field(default_factory=REQUESTS.__next__, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,7 @@ class Vectors(Protocol):
 
     embedding_tokens: int  # the longest text
     embedding_vocabulary: int  # ids below it can be read
+    embedding_width: int  # the numbers of a vector
 
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """Return one vector of length 1 for each prompt."""
@@ -113,7 +122,8 @@ class Vectors(Protocol):
 
 @dataclass(frozen=True)
 class Embedder:
-    """What embeds, and the tokenizer that goes with it."""
+    """What embeds, the tokenizer that goes with it, and what is put before each text."""
 
     tokenizer: Tokenizer
     vectors: Vectors
+    prompt: str = ""

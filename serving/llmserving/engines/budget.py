@@ -21,13 +21,16 @@ from transformers.generation.continuous_batching.utils import (
 )
 
 from llmserving import container
+from llmserving.files import adapters, weights
+from llmserving.loading import memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from llmserving.files.folders import Folders
     from llmserving.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,7 +41,6 @@ STEP_TOKENS = 512  # of prompts in one step: more would hold up the tokens of th
 SEQUENCES = 8  # full-length ones that a CPU's cache holds at most, unless a setting says how many tokens
 FEWEST_TOKENS = 256  # of the longest sequence: nobody is served by less
 GIB = 2**30
-OUT_OF_MEMORY = "can't allocate memory"  # how torch's allocator for CPUs says it, in a RuntimeError
 
 
 class TooLittleMemoryError(ValueError):
@@ -70,12 +72,12 @@ class Shape:
         return cls(model.config.get_text_config(), model.dtype, callable(keeps) and bool(keeps()))
 
 
-def room(model: PreTrainedModel, before: int) -> int:
-    """Return how many bytes a cache may have; `before` were left before the model was loaded.
+def room(before: int, *models: PreTrainedModel) -> int:
+    """Return how many bytes a cache may have; `before` were left before the models were loaded.
 
     Weights that are mapped from their files do not count as taken, and have to stay in memory all the same.
     """
-    tensors = {id(tensor): tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]}
+    tensors = {id(one): one.nbytes for model in models for one in [*model.parameters(), *model.buffers()]}
     return int(SHARE * max(0, min(before - sum(tensors.values()), container.memory_left())))
 
 
@@ -184,16 +186,34 @@ def alone(shape: Shape, space: int) -> int:
     return int((math.sqrt(per_token**2 + 4 * per_pair * space) - per_token) / (2 * per_pair))
 
 
-def check_weights(folder: Path, config: PretrainedConfig, dtype: str, left: int) -> None:
-    """Raise TooLittleMemoryError where a model's weights are larger than the memory that is left."""
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    kept = getattr(config, "dtype", None)
-    if dtype != "auto" and isinstance(kept, torch.dtype) and getattr(config, "quantization_config", None) is None:
-        size = size * getattr(torch, dtype).itemsize // kept.itemsize
+def needs(folders: Folders, config: PretrainedConfig, dtype: str, encoder: Path | None) -> list[tuple[Path, int]]:
+    """Return what is to be loaded, and how many bytes of memory each takes: weights, adapter, encoder."""
+    found = [(folders.weights, _size(weights.files(folders.weights), config, dtype))]
+    if folders.adapter is not None:
+        found.append((folders.adapter, _size([adapters.file(folders.adapter)])))
+    if encoder is not None:
+        found.append((encoder, _size(weights.files(encoder))))
+    return found
+
+
+def _size(files: Iterable[Path], config: PretrainedConfig | None = None, dtype: str = "auto") -> int:
+    """Return how many bytes the tensors of files take in memory, in their own type of numbers or another."""
+    size = sum(path.stat().st_size for path in files)
+    kept, quantised = (getattr(config, name, None) for name in ("dtype", "quantization_config"))
+    if dtype == "auto" or not isinstance(kept, torch.dtype) or quantised is not None:
+        return size
+    computed: torch.dtype = getattr(torch, dtype)
+    return size * computed.itemsize // kept.itemsize
+
+
+def refuse_larger(needed: Sequence[tuple[Path, int]], dtype: str, left: int) -> None:
+    """Raise TooLittleMemoryError where what is to be loaded is larger than the memory that is left."""
+    size = sum(each for _, each in needed)
     if size > left:
+        shown = ", ".join(f"{folder}: {_gib(each)}" for folder, each in needed)
         raise TooLittleMemoryError(
-            f"{folder}: its weights take {_gib(size)} as {kept if dtype == 'auto' else dtype}, and {_gib(left)}"
-            " of memory are left: give the container more, or set dtype to bfloat16"
+            f"the weights take {_gib(size)} ({shown}; dtype {dtype}), and {_gib(left)} of memory are left: give the "
+            "container more, or set dtype to bfloat16"
         )
 
 
@@ -202,10 +222,8 @@ def explained(what: str) -> Iterator[None]:
     """Turn any way of being out of memory into a TooLittleMemoryError that says so."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise TooLittleMemoryError(_words(what, error)) from error
-    except RuntimeError as error:
-        if OUT_OF_MEMORY not in str(error):
+    except Exception as error:
+        if not memory.is_out(error):
             raise
         raise TooLittleMemoryError(_words(what, error)) from error
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmserving.engines.base import Embedder
-from llmserving.engines.remote import RemoteEngine
+from llmserving.engines.core_client import RemoteEngine
+from llmserving.files import sentences
 from llmserving.tokenizer import ModelTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from llmserving.engines.base import Engine, Vectors, Vocabulary
@@ -47,6 +48,8 @@ def load_engine(settings: Settings) -> Loaded:
     try:
         loaded = _complete(settings, remote, remote)
         remote.wait_until_loaded()
+        if not remote.embedding_width:
+            loaded = replace(loaded, embedder=None)
         warn_of_unread(loaded.tokenizer, remote.vocabulary)
     except BaseException:
         remote.close()
@@ -86,17 +89,22 @@ def _complete(settings: Settings, engine: Engine, vectors: Vectors | None) -> Lo
 
     folders = loading.find_folders(settings)
     advice = loading.read_advice(folders)
-    tokenizer = _tokenizer(settings, folders.tokenizers, advice.stop_ids, settings.chat_template)
+    trust = settings.trust_remote_code
+    tokenizer = ModelTokenizer(
+        *folders.tokenizers, trust=trust, stop_ids=advice.stop_ids, template=settings.chat_template
+    )
     if not tokenizer.has_chat_template:
         log.warning("%s has no chat template: /inference continues the text as it is", folders.tokenizers[0])
     embedder = None
     if vectors is not None:
         folder = settings.embedding_model_dir
-        embedder = Embedder(_tokenizer(settings, [folder]) if folder else tokenizer, vectors)
+        embedder = _embedder(folder, vectors, trust=trust) if folder else Embedder(tokenizer, vectors)
     return Loaded(engine, tokenizer, advice.sampling, embedder)
 
 
-def _tokenizer(
-    settings: Settings, folders: Sequence[Path], stop_ids: Iterable[int] = (), template: Path | None = None
-) -> Tokenizer:
-    return ModelTokenizer(*folders, stop_ids=stop_ids, template=template, trust=settings.trust_remote_code)
+def _embedder(folder: Path, vectors: Vectors, *, trust: bool) -> Embedder:
+    said = sentences.read(folder)
+    tokenizer = ModelTokenizer(folder, trust=trust, chats=False)
+    if said.lower:
+        tokenizer.lower()
+    return Embedder(tokenizer, vectors, said.prompt)

@@ -1,12 +1,13 @@
 """transformers' continuous batching: sequences join and leave the running batch at every token.
 
-Four habits of transformers 5.23 are made up for here:
+Five habits of transformers 5.23 are made up for here:
 - a prompt that can never fit the cache ends the worker for everybody: `context_length` is what one sequence can
   have of the cache, and the caller checks against it;
 - a cancelled request's handler stays registered and nobody is told: it is taken out here, by its owner;
 - a request cancelled while it is being handed over runs on: a sequence that nobody waits for is cancelled again
   when its next token is chosen;
-- a token that comes after that is kept, with its whole prompt, for somebody to fetch: here nobody does.
+- a token that comes after that is kept, with its whole prompt, for somebody to fetch: here nobody does;
+- sequences begin in the order in which they came: here requests take turns.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from llmserving import container
 from llmserving.engines import attention, budget
 from llmserving.engines.base import EngineDeadError, SequenceError, Stats
 from llmserving.engines.sampler import SequenceState, choose
+from llmserving.engines.turns import in_turn
 from llmserving.engines.vocabulary import check, vocabulary_of
 
 if TYPE_CHECKING:
@@ -68,8 +70,10 @@ class ContinuousEngine:
         )
         self._manager.output_router.output_queue = _Nowhere()
         self._chooser = self._install_chooser()
+        self._places = settings.max_running
         with budget.explained("the cache"):
             self._manager.warmup()  # makes it, here, where a model that is refused can be answered for
+        self._take_turns()
         longest = infer_max_single_request_tokens(self._manager.batch_processor.cache)
         self.context_length = budget.served_length(context_length, longest, settings)
         self._manager.start()
@@ -84,7 +88,7 @@ class ContinuousEngine:
         check(prompt, self.vocabulary.read)
         request_id = f"sequence-{next(self._ids)}"
         outputs: asyncio.Queue[GenerationOutput] = asyncio.Queue()
-        if not self._states:
+        if not self._is_busy():
             self._chooser.last_step = time.monotonic()  # nothing to do since the last one is no stall
         self._states[request_id] = state
         self._manager.register_result_handler(request_id, outputs.put_nowait)
@@ -145,6 +149,24 @@ class ContinuousEngine:
         processors.do_processing = True
         return chooser
 
+    def _take_turns(self) -> None:
+        """Let requests take turns where transformers asks for the sequences that wait."""
+        scheduler = self._manager.batch_processor.scheduler
+        as_they_came = scheduler._get_waiting_candidates  # noqa: SLF001 - no other way
+
+        def candidates() -> list[Any]:  # in the worker thread, at each step
+            waiting = [(state, self._request(state.request_id)) for state in as_they_came()]
+            if not waiting:
+                return []
+            return in_turn(waiting, map(self._request, scheduler.active_requests), self._places)
+
+        scheduler._get_waiting_candidates = candidates  # noqa: SLF001
+
+    def _request(self, request_id: str) -> int:
+        """Return the number of a sequence's request, of its own where it was given up."""
+        state = self._states.get(request_id)
+        return -1 if state is None else state.sampling.request
+
     def _choose(self, logits: torch.Tensor, request_ids: Sequence[str]) -> torch.Tensor:
         """Return each row's next token. Runs in the worker thread."""
         states = [self._states.get(request_id) for request_id in request_ids]
@@ -159,19 +181,27 @@ class ContinuousEngine:
         refusal = status.can_accept_new_requests()  # it stops before it says what of
         if refusal is not None or not self._manager.is_running():
             raise EngineDeadError(f"the continuous batching worker died: {status.fatal_error or refusal}")
-        if self._states and time.monotonic() - self._chooser.last_step > self.stall_seconds:
+        if self._is_busy() and time.monotonic() - self._chooser.last_step > self.stall_seconds:
             raise EngineDeadError(
                 f"the continuous batching worker has made no step for {self.stall_seconds:.0f} seconds"
             )
 
+    def _is_busy(self) -> bool:
+        """Return whether the worker has something to do: sequences that their callers gave up, too."""
+        return bool(self._states) or any(self._held())
+
+    def _held(self) -> tuple[int, int]:
+        """Return how many sequences the worker computes, and how many wait for it."""
+        processor = self._manager.batch_processor
+        if processor is None:
+            return 0, 0
+        scheduler = processor.scheduler
+        return len(scheduler.active_requests), len(scheduler.waiting_requests) + self._manager.input_queue.qsize()
+
     def stats(self) -> Stats:
         """Return what the worker's scheduler holds."""
         processor = self._manager.batch_processor
-        if processor is None:
-            return Stats()
-        scheduler = processor.scheduler
-        waiting = len(scheduler.waiting_requests) + self._manager.input_queue.qsize()
-        return Stats(len(scheduler.active_requests), waiting, cache_usage(processor.cache))
+        return Stats() if processor is None else Stats(*self._held(), cache_usage(processor.cache))
 
     def close(self) -> None:
         """Stop the worker; what is running fails."""
@@ -228,7 +258,7 @@ def batching_config(
 ) -> ContinuousBatchingConfig:
     """Return how large the cache and a step may be: on a CPU, in `space` bytes; on a GPU by its share, or as set."""
     if model.device.type == "cpu":
-        left = budget.room(model, container.memory_left()) if space is None else space
+        left = budget.room(container.memory_left(), model) if space is None else space
         made = budget.plan(budget.Shape.of(model), context_length, settings, left)
         return budget.options(settings, num_blocks=made.pages, max_memory_percent=1.0)
     if settings.kv_cache_tokens:

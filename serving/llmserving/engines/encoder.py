@@ -1,8 +1,9 @@
-"""Embeddings: the mean of the last hidden states, normalised, of an encoder or of the model itself."""
+"""Embeddings: one vector of a text's last hidden states, normalised, of an encoder or of the model itself."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -11,45 +12,88 @@ import torch
 
 from llmserving import loading
 from llmserving.engines.base import SequenceError
-from llmserving.engines.vocabulary import check, rows
+from llmserving.engines.vocabulary import check
+from llmserving.files import sentences
+from llmserving.loading import memory
+from llmserving.loading.vocabulary import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from transformers import PreTrainedModel
 
     from llmserving.settings import Settings
 
+log = logging.getLogger(__name__)
+
+PROBE = (0, 1, 2, 3)  # tokens that every vocabulary has
+
+# From [tokens, width] to [width], by the names of `files.sentences`.
+POOLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mean": lambda hidden: hidden.mean(dim=0),
+    "cls": lambda hidden: hidden[0],
+    "max": lambda hidden: hidden.amax(dim=0),
+    "lasttoken": lambda hidden: hidden[-1],
+    "weightedmean": lambda hidden: torch.arange(1.0, len(hidden) + 1, device=hidden.device) @ hidden,
+}
+
 
 class Encoder:
     """Embed one text after the other, in a thread of its own."""
 
-    def __init__(self, model: PreTrainedModel, embedding_tokens: int) -> None:
+    def __init__(self, model: PreTrainedModel, embedding_tokens: int, mode: str = sentences.MEAN) -> None:
         self.embedding_tokens = embedding_tokens
-        self.embedding_vocabulary = rows(model.get_input_embeddings())
-        self._model = model
+        self.embedding_vocabulary = size_of(model.get_input_embeddings())
+        self.model = model
+        self.embedding_width = self._hidden(PROBE[:embedding_tokens]).shape[-1]
+        self._pool = POOLS[mode]
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
 
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """Return one vector of length 1 for each prompt; raise SequenceError where there is none."""
         loop = asyncio.get_running_loop()
-        return [await loop.run_in_executor(self._thread, self._embed, prompt) for prompt in prompts]
+        return [await loop.run_in_executor(self._thread, self.vector, prompt) for prompt in prompts]
 
-    @torch.inference_mode()
-    def _embed(self, prompt: Sequence[int]) -> list[float]:
+    def vector(self, prompt: Sequence[int]) -> list[float]:
+        """Return the vector of one prompt, in this thread."""
         check(prompt, self.embedding_vocabulary)
-        ids = torch.tensor([list(prompt)], device=self._model.device)
-        hidden = self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
-        vector: list[float] = torch.nn.functional.normalize(hidden.float().mean(dim=0), dim=0).tolist()
+        vector: list[float] = torch.nn.functional.normalize(self._pool(self._hidden(prompt)), dim=0).tolist()
         if not all(map(math.isfinite, vector)):
             raise SequenceError("the model's numbers for a text are no numbers: NaN or infinite")
         return vector
 
+    @torch.inference_mode()
+    def _hidden(self, prompt: Sequence[int]) -> torch.Tensor:
+        """Return the last hidden states of one prompt: [tokens, width], float32."""
+        ids = torch.tensor([list(prompt)], device=self.model.device)
+        hidden: torch.Tensor = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
+        return hidden.float()
+
+
+def own_encoder(model: PreTrainedModel, embedding_tokens: int) -> Encoder | None:
+    """Return what embeds with the model that is served, None for one that shows no hidden states."""
+    try:
+        return Encoder(model, embedding_tokens)
+    except Exception as error:
+        if memory.is_out(error):
+            raise
+        log.warning("there is no /v1/embeddings of this model: %s: %s", type(error).__name__, error)
+        return None
+
 
 def load_encoder(settings: Settings) -> Encoder | None:
-    """Return what embeds with a model of its own, if the settings name one."""
+    """Return what embeds with a model of its own, if the settings name one; raise ValueError for one that does not."""
     folder = settings.embedding_model_dir
     if folder is None:
         return None
+    said = sentences.read(folder)
     model = loading.load_encoder(folder, settings)
-    return Encoder(model, loading.encoder_length(model))
+    try:
+        longest = loading.encoder_length(model)
+        encoder = Encoder(model, min(longest, said.tokens or longest), said.mode)
+        encoder.vector(PROBE[: encoder.embedding_tokens])
+    except Exception as error:  # every request would fail, of a server that is ready
+        if memory.is_out(error):
+            raise
+        raise ValueError(f"{folder}: it does not embed a short text: {type(error).__name__}: {error}") from error
+    return encoder

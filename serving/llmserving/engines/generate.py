@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from transformers.generation.stopping_criteria import StoppingCriteria, Stopping
 from llmserving.engines import rope
 from llmserving.engines.base import EngineDeadError, SequenceError, Stats
 from llmserving.engines.sampler import SequenceState, choose
+from llmserving.engines.turns import Line
 from llmserving.engines.vocabulary import check, vocabulary_of
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class GenerateEngine:
         self.vocabulary = vocabulary_of(model)
         self._model = model
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="generate")
+        self._line: Line[Callable[[], None]] = Line()
         self._inside = 0
         self._error: str | None = None
         self.patience: Callable[[int], float] = lambda _: math.inf  # seconds for a step of so many tokens
@@ -55,10 +58,8 @@ class GenerateEngine:
 
         self._inside += 1
         try:
-            future = self._thread.submit(self._run, prompt, sampling, emit, cancelled)
-            future.add_done_callback(
-                lambda done: emit(EngineDeadError("the engine was stopped")) if done.cancelled() else None
-            )
+            self._line.add(sampling.request, partial(self._run, prompt, sampling, emit, cancelled))
+            self._thread.submit(self._take_turn)
             while (item := await tokens.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
@@ -66,6 +67,11 @@ class GenerateEngine:
         finally:
             self._inside -= 1
             cancelled.set()
+
+    def _take_turn(self) -> None:
+        """Do what is next in the line, which is not always what this turn was asked for with."""
+        if work := self._line.take():
+            work()
 
     def _run(
         self,
@@ -77,12 +83,15 @@ class GenerateEngine:
         """Generate, in the engine's thread; the last thing emitted is None or an error."""
         if cancelled.is_set():
             return
+        if self._error is not None:
+            emit(EngineDeadError(self._error))
+            return
         self._due = time.monotonic() + self.patience(len(prompt))
         try:
             self._generate(prompt, sampling, emit, cancelled)
         except torch.AcceleratorError as error:  # the device's context is lost for good
-            self._error = str(error)
-            emit(EngineDeadError(f"the device failed: {error}"))
+            self._error = f"the device failed: {error}"
+            emit(EngineDeadError(self._error))
         except SequenceError as error:
             emit(error)
         except Exception as error:  # noqa: BLE001 - raised again by `submit`
@@ -126,7 +135,7 @@ class GenerateEngine:
     def check_health(self) -> None:
         """Raise EngineDeadError if the device failed, or if the next token takes longer than it ever should."""
         if self._error is not None:
-            raise EngineDeadError(f"the device failed: {self._error}")
+            raise EngineDeadError(self._error)
         if time.monotonic() > self._due:
             raise EngineDeadError("the engine hangs: its next token takes far longer than the model's speed explains")
 
@@ -139,6 +148,8 @@ class GenerateEngine:
         """Take no more sequences; the running one ends with its caller."""
         self._error = self._error or "the engine was stopped"
         self._thread.shutdown(wait=False, cancel_futures=True)
+        while self._line:
+            self._take_turn()  # tells whoever waits
 
 
 class _Chooser(LogitsProcessor):

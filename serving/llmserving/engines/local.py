@@ -13,7 +13,7 @@ from llmserving.engines import budget, rope
 from llmserving.engines.base import HangingError, UnprovenError
 from llmserving.engines.budget import STEP_TOKENS
 from llmserving.engines.continuous import ContinuousEngine
-from llmserving.engines.encoder import Encoder, load_encoder
+from llmserving.engines.encoder import load_encoder, own_encoder
 from llmserving.engines.generate import GenerateEngine
 from llmserving.engines.proof import measure, prove
 
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from llmserving.engines.base import Engine
+    from llmserving.engines.encoder import Encoder
     from llmserving.engines.proof import Reference
     from llmserving.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-def load_local(settings: Settings, proving: Callable[[float], None] = lambda _: None) -> tuple[Engine, Encoder]:
-    """Load the model, and return the transformers engine that the settings ask for, and what embeds.
+def load_local(settings: Settings, proving: Callable[[float], None] = lambda _: None) -> tuple[Engine, Encoder | None]:
+    """Load the model, and return the transformers engine that the settings ask for, and what embeds, if anything does.
 
     `proving` is told when an engine is about to prove itself, and in how many seconds it has to be done.
     """
@@ -42,13 +43,17 @@ def load_local(settings: Settings, proving: Callable[[float], None] = lambda _: 
     device = loading.pick_device(settings)
     before = container.memory_left()
     if device.type == "cpu":
-        budget.check_weights(folders.weights, config, loading.pick_dtype(settings, device), before)
+        dtype = loading.pick_dtype(settings, device)
+        budget.refuse_larger(budget.needs(folders, config, dtype, settings.embedding_model_dir), dtype, before)
     with budget.explained("the model's weights"):
         model = loading.load_model(settings, folders, config)
         encoder = load_encoder(settings)
-    candidate = Candidate(model, twin(model), length, budget.room(model, before) if device.type == "cpu" else None)
+    loaded = [model] if encoder is None else [model, encoder.model]
+    candidate = Candidate(
+        model, shared_copy(model), length, budget.room(before, *loaded) if device.type == "cpu" else None
+    )
     engine = transformers_engine(settings, candidate, proving)
-    return engine, encoder or Encoder(twin(candidate.plain).base_model, engine.context_length)
+    return engine, encoder or own_encoder(shared_copy(candidate.plain).base_model, engine.context_length)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Candidate:
 def transformers_engine(
     settings: Settings, candidate: Candidate, proving: Callable[[float], None] = lambda _: None
 ) -> Engine:
-    """Return continuous batching where it is right, else `generate`, on the plain twin.
+    """Return continuous batching where it is right, else `generate`, on the plain copy.
 
     Raise ValueError where continuous batching is asked for by name and is not right, or where memory does not suffice;
     HangingError where it hangs.
@@ -110,10 +115,10 @@ def refuse_unsound(settings: Settings, candidate: Candidate) -> None:
 
 
 def proven(engine: ContinuousEngine, reference: Reference) -> ContinuousEngine:
-    """Return the engine when it has proved itself; else stop it, and raise what is wrong."""
+    """Return the engine when it has proved itself; else stop it, whatever came of it, and raise what is wrong."""
     try:
         prove(engine, reference)
-    except UnprovenError:
+    except BaseException:
         engine.close()
         raise
     engine.stall_seconds = reference.patience(STEP_TOKENS)
@@ -126,7 +131,7 @@ def _words(error: Exception) -> str:
     return first if isinstance(error, UnprovenError | ValueError) else f"{type(error).__name__}: {first}"
 
 
-def twin(model: PreTrainedModel) -> PreTrainedModel:
+def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
     """Return a second model on the same weights, with settings of its own: no memory but for the modules.
 
     The frequencies of rotary embeddings are its own too: some kinds change them as they go.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,11 @@ import torch
 
 from llmserving.engines.base import HangingError, Sampling, UnprovenError
 from llmserving.engines.sampler import SequenceState
+from llmserving.engines.vocabulary import vocabulary_of
+from llmserving.log import quieted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from transformers import PreTrainedModel
 
@@ -90,7 +92,8 @@ def measure(plain: PreTrainedModel, length: int) -> Reference:
 def prove(engine: ContinuousEngine, reference: Reference) -> None:
     """Raise UnprovenError if the engine's logits are not the plain model's, or if it dies or hangs."""
     try:
-        with _quiet():
+        # What a worker dies of is said in one line: transformers' own traceback of it is not.
+        with quieted("ContinuousBatchingLogger", logging.CRITICAL):
             found = asyncio.run(_continue(engine, reference))
     except TimeoutError as error:
         raise HangingError(f"no answer to a short prompt within {reference.limit:.0f} seconds") from error
@@ -98,18 +101,6 @@ def prove(engine: ContinuousEngine, reference: Reference) -> None:
         raise UnprovenError((str(error).splitlines() or [type(error).__name__])[0]) from error
     for probe, logits in zip(reference.probes, found, strict=True):
         compare(logits, probe.logits, engine.dtype)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own traceback of a worker that dies out of the log: what it died of is said in one line."""
-    logger = logging.getLogger("ContinuousBatchingLogger")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def compare(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
@@ -129,7 +120,8 @@ def compare(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> 
 
 def _numbers(seed: int, model: PreTrainedModel) -> list[int]:
     """Return token ids at random, always the same: away from the vocabulary's ends, where special tokens are."""
-    tokens = model.get_input_embeddings().num_embeddings
+    known = vocabulary_of(model)
+    tokens = min(known.read, known.chosen)
     generator = torch.Generator().manual_seed(seed)
     drawn: list[int] = torch.randint(tokens // 8, max(tokens // 2, 1), (LONG_TOKENS,), generator=generator).tolist()
     return drawn
@@ -137,9 +129,10 @@ def _numbers(seed: int, model: PreTrainedModel) -> list[int]:
 
 @torch.inference_mode()
 def _plain_logits(plain: PreTrainedModel, prompt: tuple[int, ...], answer: tuple[int, ...]) -> torch.Tensor:
+    """Return the logits of the tokens that the model can read again: the engine chooses from no others."""
     ids = torch.tensor([prompt + answer], device=plain.device)
     logits: torch.Tensor = plain(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-    return logits[0, len(prompt) - 1 : -1].float().cpu()
+    return logits[0, len(prompt) - 1 : -1, : vocabulary_of(plain).read].float().cpu()
 
 
 async def _continue(engine: ContinuousEngine, reference: Reference) -> list[torch.Tensor]:

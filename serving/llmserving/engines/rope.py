@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llmserving.loading.context import rope_kind, ropes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from transformers import PretrainedConfig, PreTrainedModel
 
 FROM_LONGEST = ("longrope", "dynamic")  # transformers computes their frequencies from the longest position of a step
@@ -17,24 +17,14 @@ def depends_on_company(config: PretrainedConfig, length: int) -> str | None:
 
     Up to the length that a model was first trained on nothing is scaled, and a context no longer than that is safe.
     """
-    text = config.get_text_config()
-    for parameters in _parameters(text):
-        kind = str(parameters.get("rope_type") or parameters.get("type"))
-        trained = getattr(text, "max_position_embeddings", 0)
+    text = config.get_text_config().to_dict()
+    for rope in ropes(text):
+        kind, trained = rope_kind(rope), text.get("max_position_embeddings") or 0
         if kind == "longrope":
-            trained = parameters.get("original_max_position_embeddings") or trained
+            trained = rope.get("original_max_position_embeddings") or trained
         if any(name in kind for name in FROM_LONGEST) and length > trained:
             return kind
     return None
-
-
-def _parameters(config: PretrainedConfig) -> Iterator[Mapping[str, Any]]:
-    """Yield each group of rotary parameters: there may be one for each kind of layer."""
-    for name in ("rope_parameters", "rope_scaling"):
-        found = getattr(config, name, None)
-        if isinstance(found, dict):
-            yield found
-            yield from (part for part in found.values() if isinstance(part, dict))
 
 
 def start_anew(model: PreTrainedModel) -> None:

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from llmserving.engines.base import Sampling, SequenceError, Token
+from llmserving.engines.base import SequenceError, Token
+from llmserving.engines.penalties import Penalties
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from llmserving.engines.base import Sampling
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +34,9 @@ class SequenceState:
         self.sampling = sampling
         self.failure: str | None = None  # why it cannot go on; what is chosen from then on means nothing
         self.reports: list[Token] = []  # of every token so far, if log-probabilities are wanted
-        self._counts: dict[int, int] = {}
-        self._seen = set(prompt) if sampling.repetition_penalty != 1 else set()
+        self._prompt = prompt
+        self._is_penalised = Penalties.are_wanted(sampling)
+        self._penalties: Penalties | None = None  # until there are logits
         self._generator: torch.Generator | None = None
         if sampling.seed is not None:
             self._generator = torch.Generator(device)
@@ -46,44 +50,22 @@ class SequenceState:
     def is_plain(self) -> bool:
         """Return whether the likeliest token is the answer, as the model gives it."""
         wanted = self.sampling
-        return wanted.temperature == 0 and wanted.logprobs is None and not self._is_biased
-
-    @property
-    def _is_biased(self) -> bool:
-        wanted = self.sampling
-        penalties = wanted.presence_penalty or wanted.frequency_penalty or wanted.repetition_penalty != 1
-        return bool(penalties or wanted.logit_bias)
+        return wanted.temperature == 0 and wanted.logprobs is None and not self._is_penalised
 
     def choose(self, logits: torch.Tensor) -> int:
         """Return the next token for logits of shape [vocabulary]."""
-        wanted = self.sampling
-        scores = self._biased(logits) if self._is_biased else logits
-        token_id = likeliest(scores) if wanted.temperature == 0 else draw(scores, wanted, self._generator)
-        if wanted.logprobs is not None:
-            self.reports.append(report(logits, token_id, wanted.logprobs))
-        self._counts[token_id] = self._counts.get(token_id, 0) + 1
-        if wanted.repetition_penalty != 1:
-            self._seen.add(token_id)
+        if self._is_penalised and self._penalties is None:
+            self._penalties = Penalties(self._prompt, self.sampling, logits)
+        token_id = self._next(logits if self._penalties is None else self._penalties.apply(logits))
+        if self.sampling.logprobs is not None:
+            self.reports.append(report(logits, token_id, self.sampling.logprobs))
+        if self._penalties is not None:
+            self._penalties.count(token_id)
         return token_id
 
-    def _biased(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return the logits after biases and penalties, as OpenAI and, for repetition, CTRL define them."""
-        wanted, scores = self.sampling, logits.clone()
-        if wanted.logit_bias:
-            if max(wanted.logit_bias) >= len(scores):  # seen here: on a GPU a kernel would end with it, for everybody
-                raise SequenceError(f"logit_bias: token {max(wanted.logit_bias)} has no score")
-            ids = torch.tensor(list(wanted.logit_bias), device=scores.device)
-            scores[ids] += torch.tensor(list(wanted.logit_bias.values()), device=scores.device)
-        if self._seen:
-            known = len(scores)  # what a model can only read has no score
-            ids = torch.tensor(sorted(token for token in self._seen if token < known), device=scores.device)
-            seen, penalty = scores[ids], wanted.repetition_penalty
-            scores[ids] = torch.where(seen > 0, seen / penalty, seen * penalty)
-        if self._counts and (wanted.presence_penalty or wanted.frequency_penalty):
-            ids = torch.tensor(list(self._counts), device=scores.device)
-            counts = torch.tensor(list(self._counts.values()), device=scores.device)
-            scores[ids] -= wanted.presence_penalty + wanted.frequency_penalty * counts
-        return scores
+    def _next(self, scores: torch.Tensor) -> int:
+        wanted = self.sampling
+        return likeliest(scores) if wanted.temperature == 0 else draw(scores, wanted, self._generator)
 
 
 def choose(logits: torch.Tensor, states: Sequence[SequenceState | None]) -> torch.Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llmserving.engines.base import SequenceError, Vocabulary
+from llmserving.loading.vocabulary import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,17 +15,9 @@ if TYPE_CHECKING:
 
 def vocabulary_of(model: PreTrainedModel) -> Vocabulary:
     """Return the sizes of a causal model's embedding and logits."""
-    read = rows(model.get_input_embeddings())
+    read = size_of(model.get_input_embeddings())
     head = model.get_output_embeddings()
-    return Vocabulary(read, read if head is None else rows(head))
-
-
-def rows(layer: Any) -> int:  # noqa: ANN401 - an embedding or a head, of torch or of whoever quantised it
-    """Return how many tokens an embedding or a head has."""
-    for name in ("num_embeddings", "out_features"):
-        if isinstance(size := getattr(layer, name, None), int):
-            return size
-    return int(layer.weight.shape[0])
+    return Vocabulary(read, read if head is None else size_of(head))
 
 
 def check(prompt: Sequence[int], size: int) -> None:

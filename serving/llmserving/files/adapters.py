@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ from typing import Any
 from . import headers, weights
 from .folders import ADAPTER_CONFIG
 from .headers import Shapes
+from .objects import read_object
 
 WEIGHTS = "adapter_model.safetensors"
+PICKLE = "adapter_model.bin"
 
 # They put vectors before the prompt, or choose among adapters as they read it: no layer of the model holds that.
 BESIDE_THE_LAYERS = frozenset(
@@ -26,13 +27,11 @@ SERVED = "LoRA and what changes a model's layers as it does (DoRA, AdaLoRA, IA3,
 def read_config(folder: Path) -> dict[str, Any]:
     """Return adapter_config.json; raise ValueError for a kind that is not served, and say which are."""
     path = folder / ADAPTER_CONFIG
-    content = path.read_bytes()
-    headers.refuse_other_kinds(path, content[: headers.LOOK])
-    try:
-        config = json.loads(content)
-        kind = config["peft_type"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: does not say what kind of adapter it is (peft_type): {error}") from error
+    headers.refuse_other_kinds(path, path.read_bytes()[: headers.LOOK])
+    config = read_object(path)
+    kind = str(config.get("peft_type") or "")
+    if not kind:
+        raise ValueError(f"{path}: does not say what kind of adapter it is (peft_type)")
     if kind in BESIDE_THE_LAYERS:
         raise ValueError(f"{path}: peft_type {kind} is not served: {SERVED} are")
     if config.get("alora_invocation_tokens"):
@@ -42,14 +41,19 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     if config.get("task_type") not in (None, "CAUSAL_LM"):
         raise ValueError(f"{path}: task_type {config['task_type']}: an adapter that does not continue text")
-    found: dict[str, Any] = config
-    return found
+    return config
 
 
 def largest_rank(config: Mapping[str, Any]) -> int:
     """Return the largest rank that a LoRA adapter has anywhere, 0 where its configuration names none."""
     ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
     return max((rank for rank in ranks if isinstance(rank, int)), default=0)
+
+
+def file(folder: Path) -> Path:
+    """Return the file that an adapter's tensors are loaded from: a pickle only where nothing else is there."""
+    path = folder / WEIGHTS
+    return path if path.is_file() else folder / PICKLE
 
 
 def read(folder: Path) -> Shapes:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import adapters, headers, weights
 from .folders import CONFIG, TOKENIZER_FILES, Folders
 
 SMALL_FILES = (CONFIG, "generation_config.json", *TOKENIZER_FILES)
+_YES = frozenset({"1", "true", "yes", "on", "t", "y"})  # as the server's settings have it
+
+
+def allows_pickle(environment: Mapping[str, str]) -> bool:
+    """Tell whether a server with this environment would load pickles."""
+    return environment.get("SERVING_ALLOW_PICKLE", "").lower() in _YES
 
 
 def check(folders: Folders, *, allow_pickle: bool = False) -> None:
@@ -28,10 +35,11 @@ def check_weights(folder: Path, *, allow_pickle: bool = False) -> None:
     try:
         weights.read(folder)
     except FileNotFoundError as error:
-        if not allow_pickle:
+        pickles = weights.files(folder) if allow_pickle else []
+        if not pickles:
             raise ValueError(str(error)) from error
-        for name in weights.PICKLES:
-            _check_start(folder / name)
+        for path in pickles:
+            _check_start(path)
 
 
 def check_small_files(folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 ADAPTER_CONFIG = "adapter_config.json"
 CONFIG = "config.json"
+MARK = ".made-by-model-context"  # in a folder that tools/model_context.py laid out: `base` and `checkpoint` are in it
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model")
 
 
@@ -30,7 +31,8 @@ class Folders:
 def find(base: Path | None, checkpoint: Path | None) -> Folders:
     """Return which folder holds what; raise ValueError with the name of what is missing."""
     if base is None or not (base / CONFIG).is_file():
-        raise ValueError(f"{base}: no config.json, so no model in Hugging Face's format{_adapter_alone(base)}")
+        hint = _adapter_alone(base) or _elsewhere(base)
+        raise ValueError(f"{base}: no config.json, so no model in Hugging Face's format{hint}")
     if checkpoint is None:
         return Folders(base, None, (base,))
     inner = _checkpoint(checkpoint)
@@ -45,10 +47,28 @@ def _checkpoint(folder: Path) -> Path:
     for candidate in (folder, folder / "checkpoint"):
         if any((candidate / name).is_file() for name in (ADAPTER_CONFIG, CONFIG)):
             return candidate
-    raise ValueError(f"{folder}: neither adapter_config.json (LoRA) nor config.json (a full checkpoint)")
+    raise ValueError(
+        f"{folder}: neither adapter_config.json (LoRA) nor config.json (a full checkpoint){_elsewhere(folder)}"
+    )
 
 
 def _adapter_alone(base: Path | None) -> str:
     if base is None or not (base / ADAPTER_CONFIG).is_file():
         return ""
     return ": it is an adapter; name its base model as BASE_MODEL_DIR, and this folder as CHECKPOINT_DIR"
+
+
+def _elsewhere(folder: Path | None) -> str:
+    """Say which folder may be meant: a trainer's output has checkpoint-500, the hub's cache snapshots/COMMIT."""
+    if folder is None:
+        return ""
+    if not folder.is_dir():
+        return ": there is no such folder"
+    names = (CONFIG, ADAPTER_CONFIG)
+    inner = {
+        path.parent for name in names for place in ("*", "snapshots/*") for path in folder.glob(f"{place}/{name}")
+    }
+    if not inner:
+        return ""
+    last = max(inner, key=lambda path: (len(path.name), path.name))  # checkpoint-1000 is later than checkpoint-500
+    return f": one is in {last}: name that folder"

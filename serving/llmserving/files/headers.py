@@ -44,7 +44,9 @@ def refuse_other_kinds(path: Path, start: bytes) -> None:
         )
     if start.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
         raise ValueError(f"{path}: an HTML page, most often a login or an error: download the file itself")
-    if path.suffix == ".safetensors" and start.startswith((b"PK\x03\x04", b"\x80\x02")):
+    # A header begins with a brace, after its length: 640 bytes are the \x80\x02 with which pickles begin.
+    is_header = start[LENGTH : LENGTH + 1] == b"{"
+    if path.suffix == ".safetensors" and not is_header and start.startswith((b"PK\x03\x04", b"\x80\x02")):
         raise ValueError(f"{path}: a pickle of torch.save under another name: save it with safetensors")
 
 
@@ -56,7 +58,7 @@ def _parse(path: Path, header: bytes) -> dict[str, dict[str, list[int]]]:
             start, end = entry["data_offsets"]
             if not all(isinstance(number, int) and number >= 0 for number in (*entry["shape"], start, end)):
                 raise TypeError("a size that is no number")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: its header is no description of tensors ({error}): {AGAIN}") from error
     found: dict[str, dict[str, list[int]]] = described
     return found

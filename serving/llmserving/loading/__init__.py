@@ -6,6 +6,7 @@ report.py             what of a load's result is no fault
 adapters.py           an adapter, merged where that is the same, else beside the weights
 vocabulary.py         how many tokens the adapter was trained with
 merging.py            whether merging changed what the model says
+memory.py             whether an error is a want of memory
 context.py            the longest prompt and answer
 generation_config.py  the authors' advice on sampling, field by field
 tokenizer.py          the checkpoint's tokenizer and chat template, or the base's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import shutil
@@ -17,7 +18,7 @@ from llmserving.files import adapters as kinds
 from llmserving.files import wrappers
 from llmserving.files.folders import ADAPTER_CONFIG, Folders
 from llmserving.files.headers import Shapes
-from llmserving.loading import merging, vocabulary
+from llmserving.loading import memory, merging, vocabulary
 from llmserving.loading.report import Known, Report
 from llmserving.loading.weights import check
 
@@ -41,25 +42,24 @@ def apply(load: Callable[[], PreTrainedModel], folders: Folders, settings: Setti
 
     `load` returns the base, anew each time: merging changes its weights, and may have to be taken back.
     """
-    adapter = attach(load(), folders, settings)
-    own_weights(adapter)
-    ids = merging.probe(adapter.get_base_model(), _named_tokens(adapter))
-    beside = merging.logits(adapter, ids)
-    with adapter.disable_adapter():
-        base = merging.logits(adapter, ids)
-    rounded = merging.rounding(adapter.get_base_model())
-    merged = _merged(adapter)
+    words, merged = _merged(attach(load(), folders, settings))
+    if words.base.isnan().any():
+        raise ValueError(f"{folders.weights}: the model's logits are not numbers: it holds NaN or infinity")
+    if words.beside.isnan().any():
+        raise ValueError(f"{folders.adapter}: with it the model's logits are not numbers: it holds NaN or infinity")
+    if words.unchanged:
+        log.warning("%s: it changes nothing that the model says: is it the one that was trained?", folders.adapter)
     if merged is not None:
-        if merging.same(merging.logits(merged, ids), beside, base, rounded):
+        if words.are_of(merged):
             return merged
         log.warning("%s: merged, it does not say what it says beside the weights", folders.adapter)
     log.warning("%s: served beside the weights, not merged, which is slower", folders.adapter)
-    del adapter, merged
-    model = attach(load(), folders, settings).get_base_model()
-    if not merging.same(merging.logits(model, ids), beside, base, rounded):
+    del merged
+    gc.collect()  # the first load, whose parts may know each other, would lie in memory beside the second
+    model: PreTrainedModel = attach(load(), folders, settings).get_base_model()
+    if not words.are_of(model):
         raise ValueError(f"{folders.adapter}: it acts outside of the model's layers: {kinds.SERVED} are served")
-    unmerged: PreTrainedModel = model
-    return unmerged
+    return model
 
 
 def attach(model: PreTrainedModel, folders: Folders, settings: Settings) -> PeftModel:
@@ -82,6 +82,8 @@ def attach(model: PreTrainedModel, folders: Folders, settings: Settings) -> Peft
     except KeyError as error:
         raise ValueError(f"{folder}: {error} is missing: the adapter was not saved whole") from error
     except (RuntimeError, ValueError, NotImplementedError) as error:
+        if memory.is_out(error):
+            raise
         raise ValueError(f"{folder}: the adapter does not fit the model in {folders.weights}: {error}") from error
     missing = [name for name in result.missing_keys if not any(part in name for part in SHARED)]
     unused = [name for name in result.unexpected_keys if not (TWICE in name and name.replace(TWICE, ".") in said_once)]
@@ -115,13 +117,22 @@ def own_weights(adapter: PeftModel) -> None:
         config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = False
 
 
-def _merged(adapter: PeftModel) -> PreTrainedModel | None:
+def _merged(adapter: PeftModel) -> tuple[merging.Words, PreTrainedModel | None]:
+    """Return what the adapter says beside the weights, and the merged model; None where it cannot be merged."""
+    own_weights(adapter)
+    base = adapter.get_base_model()
+    ids = merging.probe(base, _named_tokens(adapter))
+    beside = merging.logits(adapter, ids)
+    with adapter.disable_adapter():
+        words = merging.Words(ids, beside, merging.logits(adapter, ids), merging.rounding(base))
     try:
         merged: PreTrainedModel = adapter.merge_and_unload(safe_merge=True)
     except (AttributeError, NotImplementedError, ValueError, TypeError, RuntimeError) as error:
+        if memory.is_out(error):
+            raise
         log.info("this kind of adapter cannot be merged: %s", error)
-        return None
-    return merged.eval()
+        return words, None
+    return words, merged.eval()
 
 
 def _named_tokens(adapter: PeftModel) -> list[int]:
@@ -137,8 +148,15 @@ def _shapes(folder: Path) -> Shapes:
     try:
         return kinds.read(folder)
     except FileNotFoundError:
-        pickled = torch.load(folder / "adapter_model.bin", map_location="meta", weights_only=True)
+        return _pickled_shapes(folder / kinds.PICKLE)
+
+
+def _pickled_shapes(path: Path) -> Shapes:
+    try:
+        pickled = torch.load(path, map_location="meta", weights_only=True)
         return {name: tuple(tensor.shape) for name, tensor in pickled.items()}
+    except Exception as error:
+        raise ValueError(f"{path}: no pickle of tensors: {type(error).__name__}: {error}") from error
 
 
 @contextmanager

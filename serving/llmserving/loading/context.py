@@ -46,19 +46,24 @@ def model_length(config: Mapping[str, Any]) -> int:
     length: int = min(said)
     if str(config.get("model_type", "")).startswith("gemma3"):  # says the scaled length
         return length
-    scaled = [_scaled(length, rope) for rope in _ropes(config)]
+    scaled = [_scaled(length, rope) for rope in ropes(config)]
     return max(scaled, default=length)
 
 
-def _ropes(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the rope parameters: one set, or one for each kind of layer."""
+def ropes(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the rope parameters of a text configuration: one set, or one for each kind of layer."""
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}
     nested = [value for value in given.values() if isinstance(value, Mapping)]
     return nested or [given]
 
 
+def rope_kind(rope: Mapping[str, Any]) -> str:
+    """Return how a set of rope parameters scales positions."""
+    return str(rope.get("rope_type") or rope.get("type") or "default")
+
+
 def _scaled(length: int, rope: Mapping[str, Any]) -> int:
-    kind = rope.get("rope_type", rope.get("type", "default"))
+    kind = rope_kind(rope)
     factor = rope.get("factor")
     if kind in COUNTED or not isinstance(factor, int | float) or factor <= 1:
         return length

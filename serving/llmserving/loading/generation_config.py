@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmserving.files.folders import CONFIG, Folders
+from llmserving.files.objects import read_object
 
 FILE = "generation_config.json"
 
@@ -36,22 +36,12 @@ def read_advice(folders: Folders) -> Advice:
     """Return the advice of the adapter's folder, else of the weights'; raise ValueError for a value that cannot be."""
     for folder in (folders.adapter, folders.weights):
         if folder is not None and (folder / FILE).is_file():
-            said = _read(folder / FILE)
+            said = read_object(folder / FILE)
             return Advice(_sampling(folder / FILE, said), _stop_ids(folder / FILE, said.get("eos_token_id")))
-    config = _read(folders.weights / CONFIG)
+    config = read_object(folders.weights / CONFIG)
     text = config.get("text_config")
     ids = config.get("eos_token_id", text.get("eos_token_id") if isinstance(text, dict) else None)
     return Advice({}, _stop_ids(folders.weights / CONFIG, ids))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if isinstance(said, dict):
-        return said
-    raise ValueError(f"{path}: a {type(said).__name__}, not an object with fields")
 
 
 def _sampling(path: Path, said: Mapping[str, Any]) -> dict[str, float]:

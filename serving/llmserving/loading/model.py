@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 
 from llmserving.files import folders as on_disk
 from llmserving.files.check import check, check_small_files, check_weights
-from llmserving.files.folders import Folders
+from llmserving.files.folders import CONFIG, Folders
 from llmserving.loading import adapters, weights
 from llmserving.loading.report import known
 
@@ -32,14 +32,27 @@ def find_folders(settings: Settings) -> Folders:
 
 def read_config(settings: Settings, folders: Folders) -> PretrainedConfig:
     """Return the model's configuration; raise ValueError for a model that cannot be served here."""
-    config = AutoConfig.from_pretrained(
-        folders.weights, local_files_only=True, trust_remote_code=settings.trust_remote_code
-    )
+    config = _config(folders.weights, settings)
     if config.is_encoder_decoder:
         raise ValueError(f"{folders.weights}: an encoder-decoder model; only models that continue text are served")
     actual = (getattr(config, "quantization_config", None) or {}).get("quant_method")
     if settings.quantization and actual != settings.quantization:
         raise ValueError(f"{folders.weights}: quantised by {actual}, not by {settings.quantization}")
+    return config
+
+
+def _config(folder: Path, settings: Settings) -> PretrainedConfig:
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=settings.trust_remote_code
+        )
+    except Exception as error:
+        raise ValueError(f"{folder / CONFIG}: cannot be read: {type(error).__name__}: {error}") from error
+    if name := getattr(config, "transformers_weights", None):  # it would be loaded instead of what was checked
+        raise ValueError(
+            f"{folder / CONFIG}: transformers_weights names {name}: weights are loaded from model.safetensors, or by "
+            "its index: give the file that name, and take the field out"
+        )
     return config
 
 
@@ -95,10 +108,14 @@ def _kind(config: PretrainedConfig) -> type[Any]:
 
 def load_encoder(folder: Path, settings: Settings) -> PreTrainedModel:
     """Return an encoder for embeddings; raise ValueError for weights that are not whole."""
+    moved: PreTrainedModel = load_whole_encoder(folder, settings).to(pick_device(settings)).eval()
+    return moved
+
+
+def load_whole_encoder(folder: Path, settings: Settings, **how: Any) -> PreTrainedModel:  # noqa: ANN401 - transformers' own
+    """Return the whole weights of an encoder, where they were loaded to."""
     check_small_files(folder)
     check_weights(folder, allow_pickle=settings.allow_pickle)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=settings.trust_remote_code)
+    config = _config(folder, settings)
     about = known(config.get_text_config().to_dict(), encoder=True)
-    model = weights.load(AutoModel, folder, config, about, settings)
-    moved: PreTrainedModel = model.to(pick_device(settings)).eval()
-    return moved
+    return weights.load(AutoModel, folder, config, about, settings, **how)

@@ -6,14 +6,20 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmserving.files import tokens
+from llmserving.files.objects import read_object
+from llmserving.files.weights import some
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 
+PROCESSORS = "chat_template.json"  # of a model that sees images: its processor reads it, and no tokenizer does
 
-def load_tokenizer(folders: Sequence[Path], *, trust: bool) -> Any:  # noqa: ANN401 - transformers' own
-    """Return the first folder's tokenizer; the next one's where it cannot be loaded, or for its chat template.
+
+def load_tokenizer(folders: Sequence[Path], *, trust: bool) -> tuple[Any, Path]:
+    """Return the first folder's tokenizer, else the next one's, and the folder that its chat template is from.
 
     Raises ValueError with the file and the likely cause where none can be loaded.
     """
@@ -21,24 +27,62 @@ def load_tokenizer(folders: Sequence[Path], *, trust: bool) -> Any:  # noqa: ANN
     try:
         tokenizer = _load(first, trust=trust)
     except ValueError as error:
-        if not others or _adds_tokens(first):
+        if not others:
             raise
-        log.warning("%s; the tokenizer of %s is taken", error, others[0])
-        return load_tokenizer(others, trust=trust)
+        return _in_its_place(first, others, error, trust=trust)
     for other in others:
-        if not tokenizer.chat_template and (lent := _load(other, trust=trust).chat_template):
+        if not tokenizer.chat_template and (lent := _template_of(other, trust=trust)):
             log.warning("%s has no chat template: the one of %s is taken", first, other)
             tokenizer.chat_template = lent
-    return tokenizer
+            return tokenizer, other
+    return tokenizer, first
+
+
+def template_file(folder: Path) -> Path:
+    """Return the file that a folder's chat template is read from."""
+    own, processors, config = (folder / name for name in ("chat_template.jinja", PROCESSORS, "tokenizer_config.json"))
+    if own.is_file():
+        return own
+    has_one = config.is_file() and read_object(config).get("chat_template")
+    return processors if processors.is_file() and not has_one else config
+
+
+def _in_its_place(first: Path, others: Sequence[Path], error: ValueError, *, trust: bool) -> tuple[Any, Path]:
+    """Return another folder's tokenizer in place of the first one's, if it has the tokens that the first one names."""
+    try:
+        tokenizer, lender = load_tokenizer(others, trust=trust)
+    except ValueError as other:
+        raise ValueError(f"{error}; {other}") from error
+    vocabulary = tokenizer.get_vocab()
+    lacking = sorted(token for token, number in tokens.added(first).items() if vocabulary.get(token) != number)
+    if lacking:
+        raise ValueError(
+            f"{error}; the tokenizer of {others[0]} cannot take its place: it lacks {some(lacking)}, or has other ids"
+        ) from error
+    log.warning("%s; the tokenizer of %s is taken", error, others[0])
+    return tokenizer, lender
+
+
+def _template_of(folder: Path, *, trust: bool) -> Any:  # noqa: ANN401 - a text, or several by name
+    """Return a folder's chat template; None, and a line in the log, where its tokenizer cannot be loaded."""
+    try:
+        return _load(folder, trust=trust).chat_template
+    except ValueError as error:
+        log.warning("no chat template is taken from %s: %s", folder, error)
+        return None
 
 
 def _load(folder: Path, *, trust: bool) -> Any:  # noqa: ANN401
     from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds, and the echo engine needs none
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
     except Exception as error:
         raise ValueError(f"{folder}: its tokenizer cannot be loaded{_likely(folder, error)}") from error
+    file = template_file(folder)
+    if not tokenizer.chat_template and file.name == PROCESSORS:
+        tokenizer.chat_template = read_object(file).get("chat_template")
+    return tokenizer
 
 
 def _likely(folder: Path, error: Exception) -> str:
@@ -55,9 +99,3 @@ def _likely(folder: Path, error: Exception) -> str:
 def _files(folder: Path) -> str:
     names = sorted(path.name for path in folder.glob("*token*") if path.is_file())
     return ", ".join(names) or "its files"
-
-
-def _adds_tokens(folder: Path) -> bool:
-    """Return whether a folder names tokens that fine-tuning added: another tokenizer would not know them."""
-    path = folder / "added_tokens.json"
-    return path.is_file() and bool(path.read_text(encoding="utf-8").strip("{} \n"))

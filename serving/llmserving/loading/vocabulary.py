@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from llmserving.files import tokens
 from llmserving.files.headers import Shapes
 
 if TYPE_CHECKING:
@@ -23,18 +23,26 @@ LORA_OUTPUT = r"\.lora_B(\.default)?\.weight$"  # [tokens, rank]
 def fit(model: PreTrainedModel, adapter: Path, shapes: Shapes, tokenizer: Path) -> None:
     """Give the model as many tokens as the adapter's tensors have, else as its tokenizer has, if that is more.
 
-    Raises ValueError for an adapter whose tensors do not agree.
+    Raises ValueError for an adapter whose tensors do not agree, or for a tokenizer that is broken.
     """
-    have = model.get_input_embeddings().weight.shape[0]
+    have = size_of(model.get_input_embeddings())
     trained = rows(shapes, _name(model, "input"), _name(model, "output"))
     if len(trained) > 1:
         raise ValueError(f"{adapter}: its tensors are of vocabularies of different sizes: {sorted(trained)}")
     by_tokenizer = not trained
-    wanted = trained.pop() if trained else max(have, tokens(tokenizer))
+    wanted = trained.pop() if trained else max(have, tokens.count(tokenizer))
     if wanted != have:
         said = "its tokenizer has" if by_tokenizer else "its tensors have"
         log.info("%s: the model has %d tokens, %s %d: resized", adapter, have, said, wanted)
         model.resize_token_embeddings(wanted, mean_resizing=model.device.type != "meta")
+
+
+def size_of(layer: Any) -> int:  # noqa: ANN401 - an embedding or a head, of torch or of whoever quantised it
+    """Return how many tokens an embedding or a head has."""
+    for name in ("num_embeddings", "out_features"):
+        if isinstance(size := getattr(layer, name, None), int):
+            return size
+    return int(layer.weight.shape[0])
 
 
 def rows(shapes: Shapes, embedding: str, head: str) -> set[int]:
@@ -53,14 +61,3 @@ def _name(model: PreTrainedModel, end: str) -> str:
     wanted = model.get_input_embeddings() if end == "input" else model.get_output_embeddings()
     names = [name for name, module in model.named_modules() if module is wanted]
     return names[0].rpartition(".")[2] if names and wanted is not None else ""
-
-
-def tokens(folder: Path) -> int:
-    """Return how many tokens the tokenizer of a folder has, without loading it; 0 where it does not say."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        return 0
-    data = json.loads(path.read_text(encoding="utf-8"))
-    vocabulary = data["model"].get("vocab", ())
-    ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
-    return 1 + max([*ids, *(token["id"] for token in data.get("added_tokens", ()))], default=-1)

@@ -14,6 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 from llmserving.files import weights, wrappers
 from llmserving.files.folders import ADAPTER_CONFIG
 from llmserving.loading.report import Known, Report, judge
+from llmserving.log import quieted
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -37,7 +38,8 @@ def load(
     """
     disable_progress_bar()  # a server's log is no terminal
     try:
-        with weights_alone(folder) as place, _without_its_table():
+        # Its table of names that do not fit is not logged: `check` says them, and what follows.
+        with weights_alone(folder) as place, quieted("transformers.modeling_utils", logging.ERROR):
             model, result = kind.from_pretrained(
                 place,
                 config=config,
@@ -85,18 +87,6 @@ def weights_alone(folder: Path) -> Iterator[Path]:
             if path.name != ADAPTER_CONFIG:
                 (view / path.name).symlink_to(path.resolve())
         yield view
-
-
-@contextmanager
-def _without_its_table() -> Iterator[None]:
-    """Keep transformers from logging its table of names that do not fit: `check` says it, and what follows from it."""
-    logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _key_mapping(folder: Path) -> dict[str, str] | None:

@@ -18,7 +18,7 @@ SAVED = ["byte level", "byte level with added tokens", "metaspace", "wordpiece",
 
 
 def read(folder):
-    return ModelTokenizer(folder, stop_ids=(), template=None, trust=False)
+    return ModelTokenizer(folder, trust=False)
 
 
 def pieces(tokenizer, ids):

@@ -35,12 +35,16 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The model is in memory. Both lengths are in tokens; `embedding_vocabulary` is what the embedder can read."""
+    """The model is in memory. Both lengths are in tokens.
+
+    `embedding_vocabulary` is what the embedder can read, `embedding_width` the numbers of a vector; 0: none embeds.
+    """
 
     context_length: int
-    embedding_tokens: int
     vocabulary: Vocabulary
-    embedding_vocabulary: int
+    embedding_tokens: int = 0
+    embedding_vocabulary: int = 0
+    embedding_width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +77,11 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What has been made since the last one, by the requests' numbers, and how the engine is: `sick` says why."""
+    """What has been made since the last one, by the requests' numbers, and how the engine is: `unhealthy` says why."""
 
     items: list[tuple[int, Item]]
     stats: Stats
-    sick: str | None
+    unhealthy: str | None
 
 
 if TYPE_CHECKING:

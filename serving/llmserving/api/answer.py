@@ -1,4 +1,4 @@
-"""The response of every route that generates: jobs run inside their slots, pieces leave in the route's format."""
+"""The response of every route that generates: sequences run inside their slots, deltas leave in the route's format."""
 
 from __future__ import annotations
 
@@ -11,26 +11,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.responses import Response
 
-from llmserving import sse
+from llmserving.api import sse
 from llmserving.errors import ApiError, of_exception
-from llmserving.generation import Piece, Result, continue_text, merge
+from llmserving.generation import Delta, Result, continue_text, merge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Sequence
 
     from starlette.types import Message, Receive, Scope, Send
 
-    from llmserving.generation import Job
+    from llmserving.generation import SequenceRequest
     from llmserving.server import Server
 
 log = logging.getLogger(__name__)
 
 LAST_WORDS = 2.0  # seconds beyond `request_timeout` in which a stream may still say that it ends
-
-
-log = logging.getLogger(__name__)
-
-SLOW_READER_SECONDS = 60.0  # for one piece, as long as proxies wait; its place is somebody else's then
+SLOW_READER_SECONDS = 60.0  # for one delta, as long as proxies wait; its place is somebody else's then
 
 
 class SlowReaderError(Exception):
@@ -64,15 +60,15 @@ class Format(Protocol):
         ...
 
     def start(self) -> bytes:
-        """Return the events before the first piece."""
+        """Return the events before the first delta."""
         ...
 
-    def piece(self, piece: Piece, usage: Usage) -> bytes:
-        """Return the event of a piece, empty for none."""
+    def delta(self, delta: Delta, usage: Usage) -> bytes:
+        """Return the event of a delta, empty for none."""
         ...
 
     def end(self, usage: Usage) -> bytes:
-        """Return the events after the last piece."""
+        """Return the events after the last delta."""
         ...
 
     def failure(self, error: ApiError) -> bytes:
@@ -80,22 +76,22 @@ class Format(Protocol):
         ...
 
 
-class Answer(Response):
-    """Continue the jobs' sequences when sent; stop at once when the client is gone."""
+class GenerationResponse(Response):
+    """Continue the sequences when sent; stop at once when the client is gone."""
 
-    def __init__(self, server: Server, jobs: Sequence[Job], form: Format, *, stream: bool) -> None:
+    def __init__(self, server: Server, sequences: Sequence[SequenceRequest], form: Format, *, stream: bool) -> None:
         super().__init__(headers=sse.HEADERS if stream else {"Content-Type": "application/json"})
         self._server = server
-        self._jobs = jobs
+        self._sequences = sequences
         self._form = form
         self._stream = stream
         self._started = time.monotonic()
-        self._prompt_tokens = sum(len(job.prompt) for job in jobs if job.copy == 0)
+        self._prompt_tokens = sum(len(sequence.prompt) for sequence in sequences if sequence.copy == 0)
         self._tokens = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's three
-        """Answer, holding the jobs' slots; raise ApiError if nothing has been sent yet."""
-        with self._server.admission.enter(len(self._jobs)):
+        """Answer, holding the sequences' slots; raise ApiError if nothing has been sent yet."""
+        with self._server.admission.enter(len(self._sequences)):
             self._server.metrics.count("serving_prompt_tokens", self._prompt_tokens)
             work = self._send_events(send) if self._stream else self._send_whole(send)
             await until_disconnect(receive, self._in_time(work))
@@ -113,18 +109,21 @@ class Answer(Response):
             log.warning("an answer was cut off after %g seconds: its reader did not take what was sent", limit)
 
     async def _send_whole(self, send: Send) -> None:
-        results = [Result() for _ in self._jobs]
+        results = [Result() for _ in self._sequences]
         try:
-            async with aclosing(self._pieces()) as pieces:
-                async for piece in pieces:
-                    if piece is not None:
-                        results[piece.index].add(piece)
+            async with aclosing(self._deltas()) as deltas:
+                async for delta in deltas:
+                    if delta is not None:
+                        results[delta.index].add(delta)
         except Exception as error:
             raise of_exception(error) from error
-        self.body = sse.to_json(self._form.whole(results, self._usage())).encode()
+        self.body = await asyncio.to_thread(self._written, results)
         self.headers["content-length"] = str(len(self.body))
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         await self._send(send, {"type": "http.response.body", "body": self.body})
+
+    def _written(self, results: Sequence[Result]) -> bytes:
+        return sse.to_json(self._form.whole(results, self._usage())).encode()
 
     async def _send_events(self, send: Send) -> None:
         del self.headers["content-length"]
@@ -147,31 +146,33 @@ class Answer(Response):
         """Yield the stream's bytes; an error in its middle becomes an event, since the status has been sent."""
         yield self._form.start()
         try:
-            async with aclosing(self._pieces()) as pieces:
-                async for piece in pieces:
-                    yield sse.PING if piece is None else self._form.piece(piece, self._usage())
+            async with aclosing(self._deltas()) as deltas:
+                async for delta in deltas:
+                    yield sse.PING if delta is None else self._form.delta(delta, self._usage())
         except Exception as error:  # noqa: BLE001 - of_exception logs it
             yield self._form.failure(of_exception(error))
         else:
             yield self._form.end(self._usage())
 
-    async def _pieces(self) -> AsyncGenerator[Piece | None, None]:
+    async def _deltas(self) -> AsyncGenerator[Delta | None, None]:
         settings, metrics = self._server.settings, self._server.metrics
-        sources = [continue_text(self._server.engine, self._server.tokenizer, job) for job in self._jobs]
+        sources = [
+            continue_text(self._server.engine, self._server.tokenizer, sequence) for sequence in self._sequences
+        ]
         last: dict[int, float] = {}
-        pieces = merge(sources, idle=settings.ping_interval, limit=settings.request_timeout)
-        async with aclosing(pieces):
-            async for piece in pieces:
-                if piece is not None and piece.tokens:
+        deltas = merge(sources, idle=settings.ping_interval, limit=settings.request_timeout)
+        async with aclosing(deltas):
+            async for delta in deltas:
+                if delta is not None and delta.tokens:
                     now = time.monotonic()
                     name = (
-                        "serving_inter_token_seconds" if piece.index in last else "serving_time_to_first_token_seconds"
+                        "serving_inter_token_seconds" if delta.index in last else "serving_time_to_first_token_seconds"
                     )
-                    metrics.observe(name, now - last.get(piece.index, self._started))
-                    last[piece.index] = now
-                    self._tokens += len(piece.tokens)
-                    metrics.count("serving_generation_tokens", len(piece.tokens))
-                yield piece
+                    metrics.observe(name, now - last.get(delta.index, self._started))
+                    last[delta.index] = now
+                    self._tokens += len(delta.tokens)
+                    metrics.count("serving_generation_tokens", len(delta.tokens))
+                yield delta
 
     def _usage(self) -> Usage:
         return Usage(self._prompt_tokens, self._tokens, time.monotonic() - self._started)

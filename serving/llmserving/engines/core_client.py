@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmserving.engines.base import EngineDeadError, SequenceError, Stats, Vocabulary
-from llmserving.engines.messages import Cancel, Embed, End, Hanging, Loaded, NotLoaded, Proving, Submit
+from llmserving.engines.protocol import Cancel, Embed, End, Hanging, Loaded, NotLoaded, Proving, Submit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
     from multiprocessing.connection import Connection
 
     from llmserving.engines.base import Sampling, Token
-    from llmserving.engines.messages import Item, Request, Update
+    from llmserving.engines.protocol import Item, Request, Update
     from llmserving.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -34,13 +34,14 @@ PACKAGES = Path(__file__).resolve().parents[2]
 SILENCE_SECONDS = 60.0  # without a sign of life, which comes every second whatever the model does: the process hangs
 UNREAD_TOKENS = 16384  # of one sequence: whoever is further behind does not read
 GRACE_SECONDS = 15.0  # for the process to say itself that the proof took too long
+END_SECONDS = 10.0  # to be gone, once it was killed or has hung up: a driver may hold it for ever
 
 
 class RemoteEngine:
     """Run a transformers engine, and what embeds, in a child process that ends with this one."""
 
     features: frozenset[str] = frozenset()
-    context_length = embedding_tokens = embedding_vocabulary = 0  # until it is loaded
+    context_length = embedding_tokens = embedding_vocabulary = embedding_width = 0  # until it is loaded
     vocabulary = Vocabulary(0, 0)
 
     def __init__(self, settings: Settings) -> None:
@@ -48,7 +49,7 @@ class RemoteEngine:
         self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Queue[Item | SequenceError]]] = {}
         self._outbox: queue.SimpleQueue[Request | Cancel | None] = queue.SimpleQueue()
         self._stats, self._heard = Stats(), time.monotonic()
-        self._sick: str | None = None
+        self._unhealthy: str | None = None
         self._ended: str | None = None
         self._settings = settings
         self._connection, self._process = _start(settings)
@@ -63,14 +64,15 @@ class RemoteEngine:
             if self._settings.engine == "continuous":
                 raise RuntimeError(f"engine continuous: {answer.words}; engine generate serves this model")
             log.warning("continuous batching is not for this model (%s): one sequence at a time", answer.words)
-            self._process.kill()
-            self._process.wait()
+            if not _killed(self._process):
+                raise RuntimeError(f"the memory for another engine is not free: {_clinging(self._process)}")
             self._connection, self._process = _start(self._settings.model_copy(update={"engine": "generate"}))
             answer = self._loaded()
         if not isinstance(answer, Loaded):
             raise answer.error if isinstance(answer, NotLoaded) else RuntimeError(answer.words)
-        self.context_length, self.embedding_tokens = answer.context_length, answer.embedding_tokens
-        self.vocabulary, self.embedding_vocabulary = answer.vocabulary, answer.embedding_vocabulary
+        self.context_length, self.vocabulary = answer.context_length, answer.vocabulary
+        self.embedding_tokens, self.embedding_vocabulary = answer.embedding_tokens, answer.embedding_vocabulary
+        self.embedding_width = answer.embedding_width
         self._heard = time.monotonic()
         for work in (self._talk, self._listen):
             threading.Thread(target=work, name=f"engine{work.__name__}", daemon=True).start()
@@ -136,7 +138,7 @@ class RemoteEngine:
         try:
             while True:
                 update: Update = self._connection.recv()
-                self._heard, self._stats, self._sick = time.monotonic(), update.stats, update.sick
+                self._heard, self._stats, self._unhealthy = time.monotonic(), update.stats, update.unhealthy
                 self._deliver(update.items)
         except (EOFError, OSError):
             self._ended = self._ended or f"the engine's process {self._end()}"
@@ -150,19 +152,23 @@ class RemoteEngine:
         for number, item in items:
             if waiting := self._waiting.get(number):
                 found.setdefault(waiting[0], []).append((waiting[1], item))
-        for loop, parcels in found.items():
+        for loop, deliveries in found.items():
             with contextlib.suppress(RuntimeError):  # it is closed: nobody waits any more
-                loop.call_soon_threadsafe(_put, parcels)
+                loop.call_soon_threadsafe(_put, deliveries)
 
     def _end(self) -> str:
-        code = self._process.wait()
+        """Return what became of the process, which has closed its end of the connection."""
+        try:
+            code = self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"has hung up, and is still there {END_SECONDS:g} seconds later"
         if code == -signal.SIGKILL:
             return "was killed: for want of memory, most often"
         return f"ended with {code}"
 
     def check_health(self) -> None:
         """Raise EngineDeadError if the engine is dead or hangs, or its process."""
-        if trouble := self._ended or self._sick:
+        if trouble := self._ended or self._unhealthy:
             raise EngineDeadError(trouble)
         if time.monotonic() - self._heard > SILENCE_SECONDS:
             raise EngineDeadError(f"the engine's process has said nothing for {SILENCE_SECONDS:g} seconds")
@@ -174,13 +180,13 @@ class RemoteEngine:
     def close(self) -> None:
         """End the process, which has nothing to save."""
         self._ended = self._ended or "the engine was stopped"
-        self._process.kill()
-        self._process.wait()
+        if not _killed(self._process):
+            log.error("%s", _clinging(self._process))
 
 
 def _start(settings: Settings) -> tuple[Connection, subprocess.Popen[bytes]]:
     ours, theirs = Pipe()
-    command = [sys.executable, "-m", "llmserving.engines.worker", str(theirs.fileno())]
+    command = [sys.executable, "-m", "llmserving.engines.core", str(theirs.fileno())]
     path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
     with theirs:
         process = subprocess.Popen(  # noqa: S603 - our own module
@@ -191,8 +197,25 @@ def _start(settings: Settings) -> tuple[Connection, subprocess.Popen[bytes]]:
     return ours, process
 
 
-def _put(parcels: list[tuple[asyncio.Queue[Item | SequenceError], Item]]) -> None:
-    for items, item in parcels:
+def _killed(process: subprocess.Popen[bytes]) -> bool:
+    """Kill a process, and return whether it is gone."""
+    process.kill()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _clinging(process: subprocess.Popen[bytes]) -> str:
+    return (
+        f"the engine's process {process.pid} was killed, and is still there {END_SECONDS:g} seconds later: "
+        "a driver or a disk holds it, and it its memory"
+    )
+
+
+def _put(deliveries: list[tuple[asyncio.Queue[Item | SequenceError], Item]]) -> None:
+    for items, item in deliveries:
         if items.qsize() < UNREAD_TOKENS:
             items.put_nowait(item)
         elif items.qsize() == UNREAD_TOKENS:  # what comes after it is dropped: the reader ends here

@@ -1,38 +1,58 @@
-"""From a validated request to jobs: defaults, lengths, and what this engine cannot do."""
+"""From a validated request to sequences: defaults, lengths, and what this engine cannot do."""
 
 from __future__ import annotations
 
 import asyncio
-import re
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmserving import rendering
-from llmserving.engines.base import Sampling
+from llmserving.admission import RETRY_AFTER
+from llmserving.engines.base import REQUESTS, Sampling
 from llmserving.errors import ApiError, bad_request
-from llmserving.generation import Job
+from llmserving.generation import SequenceRequest
+from llmserving.overtime import CrowdedError, OvertimeError
 from llmserving.rendering import ChatTemplateError
 from llmserving.words import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from llmserving.api.requests import OpenAIFields, SamplingFields
     from llmserving.server import Server
     from llmserving.tokenizer import Tokenizer
 
+Found = TypeVar("Found")
+
 COLDEST = 0.01  # as vLLM has it: logits divided by less are no numbers any more
-TOKEN_ID = re.compile("[0-9]{1,10}")
-OFF_THE_LOOP = 4096  # characters: a longer text is encoded in a thread, so that the loop goes on meanwhile
+OFF_THE_LOOP = 4096  # characters or tokens: more are worked on in a thread, so that the loop goes on meanwhile
 
 
 async def encode(server: Server, text: str, *, special: bool = True) -> list[int]:
     """Return the tokens of a text; raise ApiError 400 if they cannot fit, without counting them all."""
     check_characters(server, text)
-    if len(text) < OFF_THE_LOOP:
-        return server.tokenizer.encode(text, special=special)
-    return await asyncio.to_thread(server.tokenizer.encode, text, special=special)
+    return await _beside(len(text), partial(server.tokenizer.encode, text, special=special))
+
+
+async def encode_each(server: Server, prompts: Sequence[str | list[int]]) -> list[list[int]]:
+    """Return the tokens of prompts, some of which may be tokens already; raise ApiError 400 as `encode` does."""
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    for text in texts:
+        check_characters(server, text)
+    read = server.tokenizer.encode
+    return await _beside(sum(map(len, texts)), lambda: [read(one) if isinstance(one, str) else one for one in prompts])
+
+
+async def decode_each(server: Server, prompts: Sequence[Sequence[int]], *, special: bool = False) -> list[str]:
+    """Return the texts of prompts."""
+    read = server.tokenizer.decode
+    return await _beside(sum(map(len, prompts)), lambda: [read(prompt, special=special) for prompt in prompts])
+
+
+async def _beside(size: int, work: Callable[[], Found]) -> Found:
+    return work() if size < OFF_THE_LOOP else await asyncio.to_thread(work)
 
 
 async def encode_chat(
@@ -40,11 +60,21 @@ async def encode_chat(
 ) -> list[int]:
     """Return the tokens of a conversation; raise ApiError 400 if it cannot fit or has no template."""
     check_characters(server, "".join(str(message["content"]) for message in messages))
+    text = await _rendered(server, partial(server.tokenizer.render, messages, options or {}))
+    return await encode(server, text, special=False)
+
+
+async def _rendered(server: Server, render: Callable[[], str]) -> str:
     try:
-        text = await rendering.in_time(partial(server.tokenizer.render, messages, options or {}))
+        return await server.workshop.do(render, rendering.SECONDS)
     except ChatTemplateError as error:
         raise bad_request(str(error), "messages") from error
-    return await encode(server, text, special=False)
+    except OvertimeError as error:
+        text = f"the model's chat template was still at work on these messages after {rendering.SECONDS:g} seconds"
+        raise bad_request(text, "messages") from error
+    except CrowdedError as error:
+        text = "the model's chat template is at work on other conversations, and too many wait for it"
+        raise ApiError(429, text, retry_after=RETRY_AFTER) from error
 
 
 def check_characters(server: Server, text: str) -> None:
@@ -71,19 +101,19 @@ def sampling(
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Sampling:
     """Return how to continue one prompt: what the request says, else what the model's authors advise."""
-    said = {name: getattr(fields, name) for name in ("temperature", "top_p", "top_k", "min_p")} | dict(more)
+    requested = {name: getattr(fields, name) for name in ("temperature", "top_p", "top_k", "min_p")} | dict(more)
     values: dict[str, Any] = {
         "stop_ids": server.tokenizer.stop_ids,
         **server.defaults,
-        **{name: value for name, value in said.items() if value is not None},
+        **{name: value for name, value in requested.items() if value is not None},
     }
     values["top_k"] = max(0, values.get("top_k", 0))  # both -1 and 0 mean all
     if 0 < values.get("temperature", 1) < COLDEST:
         values["temperature"] = COLDEST
-    return Sampling(max_tokens=room(server, prompt, max_tokens), **values)
+    return Sampling(max_tokens=max_new_tokens(server, prompt, max_tokens), **values)
 
 
-def room(server: Server, prompt: Sequence[int], max_tokens: int | None) -> int:
+def max_new_tokens(server: Server, prompt: Sequence[int], max_tokens: int | None) -> int:
     """Return how many tokens may be generated; raise ApiError 400 with the counts if there is no room."""
     context = server.engine.context_length
     if not prompt:
@@ -113,16 +143,15 @@ def check_tokens(tokenizer: Tokenizer, ids: Iterable[int], known: int, param: st
         )
 
 
-def openai_jobs(
+def openai_sequences(
     server: Server,
     body: OpenAIFields,
     prompts: Sequence[Sequence[int]],
     max_tokens: int | None,
     *,
     continues: bool,
-) -> list[Job]:
-    """Return the jobs of a completion: `n` for each prompt; raise ApiError for what cannot be done."""
-    check_model(server, body.model)
+) -> list[SequenceRequest]:
+    """Return the sequences of a completion: `n` for each prompt; raise ApiError for what cannot be done."""
     check_stream_options(body)
     n = body.n or 1
     server.admission.check(len(prompts) * n)  # before anything is made that many times
@@ -134,14 +163,17 @@ def openai_jobs(
         "logprobs": body.top_logprobs_wanted,
         "schema": _schema(server, body.response_format),
         "stop_ids": frozenset() if body.ignore_eos else None,
+        "request": next(REQUESTS),
     }
-    jobs = []
+    sequences = []
     for place, prompt in enumerate(map(tuple, prompts)):
+        how = sampling(server, body, prompt, max_tokens, more)  # once: to look at a long prompt takes its time
         for copy in range(n):
             seed = None if body.seed is None else (body.seed + copy + 2**63) % 2**64 - 2**63
-            how = sampling(server, body, prompt, max_tokens, {**more, "seed": seed})
-            jobs.append(Job(place * n + copy, prompt, how, body.stops, copy, continues))
-    return jobs
+            sequences.append(
+                SequenceRequest(place * n + copy, prompt, replace(how, seed=seed), body.stops, copy, continues)
+            )
+    return sequences
 
 
 def check_stream_options(body: OpenAIFields) -> None:
@@ -151,23 +183,16 @@ def check_stream_options(body: OpenAIFields) -> None:
 
 
 def _biases(server: Server, given: Mapping[str, float]) -> dict[int, float]:
-    biases = {int(token): bias for token, bias in given.items() if TOKEN_ID.fullmatch(token)}
-    if len(biases) < len(given):
-        raise bad_request("logit_bias: its keys are the model's token ids", "logit_bias")
+    biases = {int(token): bias for token, bias in given.items()}
     vocabulary = server.engine.vocabulary
     check_tokens(server.tokenizer, biases, min(vocabulary.read, vocabulary.chosen), "logit_bias")
     return biases
 
 
 def _schema(server: Server, response_format: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    kind = None if response_format is None else response_format.get("type")
-    if response_format is None or kind == "text":
+    if response_format is None or response_format["type"] == "text":
         return None
     if "response_format" not in server.engine.features:
-        raise bad_request(
-            f"response_format: this engine cannot do {kind!r}, only 'text'; vLLM's can", "response_format"
-        )
-    described = response_format.get("json_schema")
-    if kind == "json_object" or (kind == "json_schema" and isinstance(described, dict) and "schema" in described):
-        return response_format
-    raise bad_request("response_format: text, json_object, or json_schema with its schema", "response_format")
+        text = f"response_format: this engine cannot do {response_format['type']!r}, only 'text'; vLLM's can"
+        raise bad_request(text, "response_format")
+    return response_format

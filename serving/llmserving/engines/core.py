@@ -18,14 +18,15 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from llmserving.engines.base import EngineDeadError, HangingError, SequenceError
-from llmserving.engines.messages import Cancel, Embed, End, Hanging, Loaded, NotLoaded, Proving, Submit, Update
+from llmserving.engines.protocol import Cancel, Embed, End, Hanging, Loaded, NotLoaded, Proving, Submit, Update
+from llmserving.log import set_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from llmserving.engines.base import Engine
     from llmserving.engines.encoder import Encoder
-    from llmserving.engines.messages import Item, Request
+    from llmserving.engines.protocol import Item, Request
     from llmserving.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -37,21 +38,25 @@ def main() -> None:
     """Load the model that the first message describes, then work until the server is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):  # what ends the server lets it finish its answers first
         signal.signal(number, signal.SIG_IGN)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     server = Connection(int(sys.argv[1]))
     threading.Thread(target=_end_with, args=(server.fileno(),), daemon=True).start()
+    settings: Settings = server.recv()
+    set_up(settings.log_level)
     try:
-        engine, encoder = _load(server.recv(), lambda seconds: server.send(Proving(seconds)))
+        engine, encoder = _load(settings, lambda seconds: server.send(Proving(seconds)))
     except HangingError as error:
         server.send(Hanging(str(error)))
         os._exit(1)  # whatever its thread is doing
     except Exception as error:  # noqa: BLE001 - it is raised again where the server waits
         server.send(NotLoaded(_portable(error)))
         return
-    server.send(
-        Loaded(engine.context_length, encoder.embedding_tokens, engine.vocabulary, encoder.embedding_vocabulary)
-    )
-    asyncio.run(Worker(server, engine, encoder).run())
+    server.send(_loaded(engine, encoder))
+    asyncio.run(Core(server, engine, encoder).run())
+
+
+def _loaded(engine: Engine, encoder: Encoder | None) -> Loaded:
+    embedding = (encoder.embedding_tokens, encoder.embedding_vocabulary, encoder.embedding_width) if encoder else ()
+    return Loaded(engine.context_length, engine.vocabulary, *embedding)
 
 
 def _end_with(server: int) -> None:
@@ -62,16 +67,16 @@ def _end_with(server: int) -> None:
     os._exit(0)  # there is nothing to save
 
 
-def _load(settings: Settings, proving: Callable[[float], None]) -> tuple[Engine, Encoder]:
+def _load(settings: Settings, proving: Callable[[float], None]) -> tuple[Engine, Encoder | None]:
     from llmserving.engines.local import load_local  # noqa: PLC0415 - to import it may fail, and is told of
 
     return load_local(settings, proving)
 
 
-class Worker:
+class Core:
     """Do what the server asks for."""
 
-    def __init__(self, server: Connection, engine: Engine, encoder: Encoder) -> None:
+    def __init__(self, server: Connection, engine: Engine, encoder: Encoder | None) -> None:
         self._server = server
         self._engine = engine
         self._encoder = encoder
@@ -113,6 +118,7 @@ class Worker:
                 self._emit(message.number, token)
 
     async def _embed(self, message: Embed) -> None:
+        assert self._encoder is not None  # the server asks for no vectors where there are none
         self._emit(message.number, await self._encoder.embed(message.prompts))
 
     def _emit(self, number: int, item: Item) -> None:
@@ -123,9 +129,9 @@ class Worker:
 
     def _send(self) -> None:
         items, self._items = self._items, []
-        self._server.send(Update(items, self._engine.stats(), self._sickness()))
+        self._server.send(Update(items, self._engine.stats(), self._trouble()))
 
-    def _sickness(self) -> str | None:
+    def _trouble(self) -> str | None:
         try:
             self._engine.check_health()
         except EngineDeadError as error:
