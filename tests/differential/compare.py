@@ -18,7 +18,7 @@ WRITTEN = {
     "request": {"connection", "host", "upgrade", "content-length", "x-real-ip", "x-forwarded-for", "x-forwarded-proto",
                 "x-forwarded-host", "x-forwarded-prefix"},
     "answer": {"server", "date", "content-type", "content-length", "connection", "upgrade", "location",
-               "last-modified"},
+               "last-modified", "www-authenticate"},
 }  # fmt: skip
 # Of an answer: RFC 9110, 5.3 allows one line.
 ONCE = {

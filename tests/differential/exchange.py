@@ -85,7 +85,7 @@ class Caller:
         head = read_head(stream)
         if head:
             self.answers.append(read_answer_body(stream, head, self.case.method))
-        return bool(head) and head.status == 100
+        return head is not None and head.status == 100
 
     def _read(self, stream: Stream) -> None:
         wanted = self.case.requests

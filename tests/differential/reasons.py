@@ -14,17 +14,17 @@ PROPER = re.compile(r"(RFC [0-9]{4}, [0-9.]+(?:; |$)|nginx: |decision: )")
 
 SECTIONS = {
     "door": "Always",
-    "documented": "With the template `documented` only",
-    "omitted": "Not with the template `documented`, though always with `prefix`",
+    "regex": "With the template `regex` only",
+    "omitted": "Not with the template `regex`, though always with `prefix`",
     "streamed": "For a model in `RAYPROXY_STREAM_BODIES`, whose request body is neither gathered nor given a length",
     "frontend": "In `examples/frontend`, before the proxy is reached",
     "plain": "Where another proxy in front speaks HTTP/1.0, as nginx does by default",
 }
 SEEN_ON = {  # what has a reason in a section is seen on one of these, and but for `door` not on `prefix`
     "door": {"prefix"},
-    "documented": {"documented"},
+    "regex": {"regex"},
     "streamed": {"streamed"},
-    "frontend": {"frontend+prefix", "frontend+documented"},
+    "frontend": {"frontend+prefix", "frontend+regex"},
     "plain": {"plain+prefix"},
 }
 _PART = re.compile(r"(<!-- differences -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -65,9 +65,9 @@ def unused(known: set[tuple[str, str]]) -> list[str]:
 
 
 def omitted(known: set[tuple[str, str]]) -> set[str]:
-    """Return what happens with the template `prefix` and not with `documented`."""
-    prefix, documented = ({kind for kind, way in known if way == name} for name in ("prefix", "documented"))
-    return prefix - documented
+    """Return what happens with the template `prefix` and not with `regex`."""
+    prefix, regex = ({kind for kind, way in known if way == name} for name in ("prefix", "regex"))
+    return prefix - regex
 
 
 def filled() -> str:

@@ -17,10 +17,13 @@ from tests.differential.generated import answers, asks
 from tests.differential.observe import Differ
 from tests.differential.recorder import Recorder
 from tests.differential.ways import FETCH, image_nginx, version, ways
+from tests.support.examples import times
 from tests.support.raw import NGINX
 
 # No `explain`: it takes minutes over a case that takes eight exchanges.
-SETTINGS = hypothesis.settings(max_examples=500, phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink])
+SETTINGS = hypothesis.settings(
+    max_examples=times(500), phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]
+)
 
 
 @pytest.fixture(scope="module", params=["installed", "of the image"])

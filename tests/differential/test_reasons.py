@@ -13,7 +13,7 @@ def test_no_reason_is_left_of_a_difference_that_is_gone():
     assert reasons.unused(golden.known_kinds()) == []
 
 
-def test_what_the_documented_template_leaves_undone_is_what_the_documentation_says():
+def test_what_the_regex_template_leaves_undone_is_what_the_documentation_says():
     assert reasons.omitted(golden.known_kinds()) == reasons.table()["omitted"].keys()
 
 

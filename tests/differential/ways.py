@@ -23,7 +23,7 @@ FETCH = Path(__file__).parents[1] / "support/fetch-nginx.sh"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rayproxy/nginx-trixie"
 DOORS = {  # settings of each
     "prefix": {"TEMPLATE": "prefix"},
-    "documented": {"TEMPLATE": "documented"},
+    "regex": {"TEMPLATE": "regex"},
     "streamed": {"TEMPLATE": "prefix", "STREAM_BODIES": "chat"},
 }
 PREFIX = b"/apis/rayservice/chat/"
@@ -60,16 +60,14 @@ def ways(binary: str, recorder: Recorder) -> Iterator[list[Way]]:
     """Start every nginx that the ways need; yield the ways, `direct` first and each after the one beside it."""
     with ExitStack() as stack:
         doors = {name: stack.enter_context(_door(binary, own, recorder.port)) for name, own in DOORS.items()}
-        plain = stack.enter_context(_plain(binary, [recorder.port, doors["prefix"], doors["documented"]]))
+        plain = stack.enter_context(_plain(binary, [recorder.port, doors["prefix"], doors["regex"]]))
         found = [
             Way("direct", recorder.port, b"/", through_a_door=False),
             Way("plain", plain[0], through_a_door=False),
         ]
         for name, door in doors.items():
             found += [Way(name, door), Way(f"frontend+{name}", stack.enter_context(_frontend(binary, door)))]
-        for name, behind in zip(
-            ("prefix", "documented"), plain[1:], strict=True
-        ):  # its body comes in one piece anyway
+        for name, behind in zip(("prefix", "regex"), plain[1:], strict=True):  # its body comes in one piece anyway
             found.append(Way(f"plain+{name}", behind, beside="plain"))
         yield found
 

@@ -79,7 +79,7 @@ def browser(scratch: Path, cdn: int) -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture(scope="session")
 def ray() -> Iterator[int]:
-    """Return the port of a Ray Serve with several applications, as `rayproxy serve` would configure it."""
+    """Return the port of a Ray Serve with several applications, as `rayproxy deploy` would configure it."""
     applications = [
         {"name": name, "route_prefix": route, "import_path": path}
         for name, route, path in (

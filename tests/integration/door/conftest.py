@@ -35,7 +35,10 @@ class Door:
 
 @pytest.fixture(scope="module")
 def door(request: pytest.FixtureRequest) -> Iterator[Door]:
-    """Return a running daemon with routes to one upstream, and one to a port where nobody listens."""
+    """Return a running daemon with routes to one upstream, and one to a port where nobody listens.
+
+    The parameter is a template, or settings.
+    """
     folder = Path(tempfile.mkdtemp(prefix="rp-"))
     upstream = RawUpstream()
     manifests = Manifests(folder / "m", upstream.port)
@@ -43,7 +46,9 @@ def door(request: pytest.FixtureRequest) -> Iterator[Door]:
         manifests.routed(name)
     manifests.routed("team", namespace="good")
     manifests.routed("dead", port=free_port())
-    settings = SETTINGS | {"MANIFESTS": str(manifests.folder), "TEMPLATE": getattr(request, "param", "prefix")}
+    own = getattr(request, "param", "prefix")
+    own = own if isinstance(own, dict) else {"TEMPLATE": own}
+    settings = SETTINGS | {"MANIFESTS": str(manifests.folder)} | own
     daemon = Daemon(folder, settings)
     try:
         yield Door(daemon.start(), manifests, upstream)

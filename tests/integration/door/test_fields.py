@@ -26,7 +26,7 @@ def _answer(door):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-@pytest.mark.parametrize("door", ["prefix", "documented"], indirect=True)
+@pytest.mark.parametrize("door", ["prefix", "regex"], indirect=True)
 def test_a_field_of_any_name_that_http_has_reaches_the_model_as_it_was_sent(door, name):
     sent(door, (name, "a  \u00e4\u00ff, b"), (name, "c"))
     assert [field for field in door.upstream.fields if field[0] == name] == [(name, "a  \u00e4\u00ff, b"), (name, "c")]
@@ -107,31 +107,37 @@ UPGRADES = [
 
 
 @pytest.mark.parametrize(("upgrade", "connection", "passed"), UPGRADES)
+@pytest.mark.parametrize("door", ["prefix", "regex"], indirect=True)
 def test_only_a_websocket_is_an_upgrade_that_reaches_the_model(door, upgrade, connection, passed):
     sent(door, ("Upgrade", upgrade), ("Connection", f"{connection}, close"))
     assert door.upstream.got("Upgrade") == passed
     assert door.upstream.got("Connection") == (["upgrade"] if passed else ["close"])
 
 
+@pytest.mark.parametrize("door", ["prefix", "regex"], indirect=True)
 def test_http_1_0_has_no_upgrade(door):
     sent(door, ("Upgrade", "websocket"), ("Connection", "upgrade"), line="POST /apis/rayservice/chat/ HTTP/1.0")
     assert door.upstream.got("Upgrade") == []
 
 
-@pytest.mark.parametrize("door", ["documented"], indirect=True)
-def test_with_the_documented_template_an_upgrade_besides_websocket_is_not_asked_for(door):
-    sent(door, ("Upgrade", "h2c"), ("Connection", "Upgrade, HTTP2-Settings, close"))
-    assert door.upstream.got("Upgrade") == ["h2c"]
-    assert door.upstream.got("Connection") == ["close"]
-    sent(door, ("Upgrade", "websocket"), ("Connection", "Upgrade, close"))
-    assert door.upstream.got("Connection") == ["upgrade"]
-
-
+@pytest.mark.fault(118)
 def test_what_ray_serve_obeys_does_not_come_from_a_stranger(door):
     sent(door, ("x-request-timeout-seconds", "9"), ("X-Request-Disconnect-Disabled", "?1"), ("x-request-id", "kept"))
     assert door.upstream.got("x-request-timeout-seconds") == []
     assert door.upstream.got("x-request-disconnect-disabled") == []
     assert door.upstream.got("x-request-id") == ["kept"]
+
+
+@pytest.mark.fault(118)
+def test_a_caller_gives_a_gateway_or_sidecar_no_orders_to_repeat_a_call_or_to_give_it_up(door):
+    orders = [
+        "retry-on", "retry-grpc-on", "max-retries", "retriable-status-codes", "retriable-header-names",
+        "hedge-on-per-try-timeout", "upstream-rq-timeout-ms", "upstream-rq-per-try-timeout-ms",
+        "upstream-rq-timeout-alt-response", "upstream-stream-duration-ms",
+    ]  # fmt: skip
+    sent(door, *((f"X-Envoy-{name}", "1000") for name in orders), ("x-envoy-external-address", "192.0.2.1"))
+    found = [name for name, _ in door.upstream.fields if name.lower().startswith("x-envoy")]
+    assert found == ["x-envoy-external-address"]
 
 
 def test_the_model_learns_by_which_host_scheme_and_prefix_it_was_asked(door):
@@ -172,7 +178,7 @@ def test_a_model_gives_the_door_no_orders_and_none_of_them_is_passed(door):
 
 
 @pytest.mark.parametrize("order", ["/-/error", "/-/healthz", "@nowhere"])
-@pytest.mark.parametrize("door", ["prefix", "documented"], indirect=True)
+@pytest.mark.parametrize("door", ["prefix", "regex"], indirect=True)
 def test_a_model_cannot_redirect_a_call_inside_of_nginx(door, order):
     door.upstream.answer = OK.replace(b"\r\n\r\n", f"\r\nX-Accel-Redirect: {order}\r\n\r\n".encode())
     answer = sent(door)
@@ -186,3 +192,50 @@ def test_http_1_0_without_a_host_asks_the_model_with_its_own_address(door):
     assert door.upstream.line == "GET /x HTTP/1.1"
     assert door.upstream.got("Host") == [f"127.0.0.1:{door.upstream.port}"]
     assert door.upstream.got("X-Forwarded-Host") == []
+
+
+SAID = {
+    "X-Forwarded-For": "192.0.2.66, 192.0.2.7", "X-Forwarded-Host": "shop.example", "X-Forwarded-Proto": "https",
+    "X-Forwarded-Prefix": "/team-a", "Forwarded": "for=192.0.2.7",
+}  # fmt: skip
+KNOWN = [
+    {"TRUSTED_FRONT_ENDS": "10.0.0.0/8, 127.0.0.0/8, ::1/128", "TEMPLATE": template}
+    for template in ("prefix", "regex")
+]
+STRANGERS = [each | {"TRUSTED_FRONT_ENDS": "10.0.0.0/8, fd00::/8"} for each in KNOWN]
+NAMES = ["prefix", "regex"]
+
+
+@pytest.mark.fault(88)
+@pytest.mark.parametrize("door", KNOWN, indirect=True, ids=NAMES)
+def test_a_known_front_end_is_believed_and_its_caller_is_the_last_one_it_names(door):
+    sent(door, *SAID.items())
+    assert door.upstream.got("X-Real-IP") == ["192.0.2.7"]
+    assert door.upstream.got("X-Forwarded-For") == ["192.0.2.66, 192.0.2.7, 127.0.0.1"]
+    for name in ("X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"):
+        assert door.upstream.got(name) == [SAID[name]]
+
+
+@pytest.mark.fault(88)
+@pytest.mark.parametrize("door", STRANGERS[:1], indirect=True, ids=NAMES[:1])
+def test_what_a_stranger_says_of_itself_is_replaced_where_front_ends_are_known(door):
+    sent(door, *SAID.items())
+    assert door.upstream.got("X-Real-IP") == door.upstream.got("X-Forwarded-For") == ["127.0.0.1"]
+    assert door.upstream.got("X-Forwarded-Host") == ["proxy.test"]
+    assert door.upstream.got("X-Forwarded-Proto") == ["http"]
+    assert door.upstream.got("X-Forwarded-Prefix") == ["/apis/rayservice/chat"]
+    assert door.upstream.got("Forwarded") == []
+    door.upstream.answer = OK.replace(b"\r\n\r\n", b"\r\nContent-Location: http://shop.example/a\r\n\r\n")
+    assert b"Content-Location: http://shop.example/a\r\n" in sent(door, *SAID.items())
+
+
+@pytest.mark.fault(88)
+@pytest.mark.parametrize("door", STRANGERS[1:], indirect=True, ids=NAMES[1:])
+def test_with_the_regex_template_a_strangers_address_is_the_one_it_comes_from(door):
+    sent(door, *SAID.items())
+    assert door.upstream.got("X-Real-IP") == door.upstream.got("X-Forwarded-For") == ["127.0.0.1"]
+
+
+def test_a_front_end_that_says_nothing_of_its_caller_is_the_caller(door):
+    sent(door)
+    assert door.upstream.got("X-Real-IP") == door.upstream.got("X-Forwarded-For") == ["127.0.0.1"]

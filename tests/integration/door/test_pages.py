@@ -40,7 +40,7 @@ def test_what_can_be_no_page_passes_but_is_not_guessed_at(door, content_type):
 
 
 @pytest.mark.parametrize("content_type", PAGES)
-@pytest.mark.parametrize("door", ["prefix", "documented"], indirect=True)
+@pytest.mark.parametrize("door", ["prefix", "regex"], indirect=True)
 def test_everything_else_is_shut_in(door, content_type):
     answer = served(door, content_type)
     assert policies(answer) == ["sandbox"]
@@ -54,7 +54,7 @@ def test_a_page_of_any_status_is_shut_in(door, status):
 
 
 @pytest.mark.parametrize("name", ["trusted", "team"])
-@pytest.mark.parametrize("door", ["prefix", "documented"], indirect=True)
+@pytest.mark.parametrize("door", ["prefix", "regex"], indirect=True)
 def test_the_page_of_a_trusted_name_or_namespace_runs(door, name):
     answer = served(door, "text/html", name)
     assert policies(answer) == []
@@ -80,9 +80,9 @@ def test_what_a_model_says_of_sniffing_does_not_count(door):
     assert [value for name, value in answer.fields if name.lower() == "x-content-type-options"] == ["nosniff"]
 
 
-@pytest.mark.parametrize("door", ["documented"], indirect=True)
+@pytest.mark.parametrize("door", ["regex"], indirect=True)
 def test_a_trusted_name_in_the_path_of_another_model_trusts_nothing(door):
-    """`documented` takes the first route whose path is found anywhere, so both names can stand in one path."""
+    """`regex` takes the first route whose path is found anywhere, so both names can stand in one path."""
     other = door.upstream.__class__()
     other.answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\n{}"
     door.manifests.routed("evil", port=other.port)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.raw import nginx_version
 
-pytestmark = pytest.mark.parametrize("door", ["prefix", "documented"], indirect=True)
+pytestmark = pytest.mark.parametrize("door", ["prefix", "regex"], indirect=True)
 OWN = "/apis/rayservice/chat"
 LED = {  # what a model says -> what its caller reads; the caller's Host is proxy.test
     "/items/": f"{OWN}/items/",
