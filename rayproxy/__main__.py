@@ -6,14 +6,17 @@ import sys
 from collections.abc import Sequence
 
 from pydantic import ValidationError
-from pydantic_settings import CliApp, SettingsError
+from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 from rayproxy import VERSION
 from rayproxy.checkpoint.refusal import RefusedError
-from rayproxy.cli import COMMANDS
+from rayproxy.cli import COMMANDS, FORMER
 from rayproxy.cli.errors import CommandError
+from rayproxy.cli.help import HelpFormatter
 from rayproxy.daemon import StartError
 from rayproxy.kube.api import ApiError, CredentialsError
+from rayproxy.ledger.base import StoreError
+from rayproxy.name_policy import PolicyError
 from rayproxy.nginx.process import NginxError
 from rayproxy.nginx.templates import TemplateError
 from rayproxy.sources.base import NotSyncedError, UnconfirmedError
@@ -21,7 +24,8 @@ from rayproxy.validation_errors import reasons
 
 _EXPECTED = (
     StartError, CredentialsError, ApiError, NginxError, NotSyncedError, UnconfirmedError, TemplateError, OSError,
-    CommandError, SettingsError, RefusedError,
+    CommandError, SettingsError, RefusedError, StoreError,
+    PolicyError,
 )  # fmt: skip
 
 
@@ -34,19 +38,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(f"rayproxy {VERSION}")
         return 0
-    command = COMMANDS.get(arguments[0])
+    name = FORMER.get(arguments[0], arguments[0])
+    command = COMMANDS.get(name)
     if command is None:
-        print(f"rayproxy: there is no command {arguments[0]!r}\n\n{_help()}", file=sys.stderr)
+        print(f"rayproxy: there is no command {name!r}\n\n{_help()}", file=sys.stderr)
         return 2
-    sys.argv[0] = f"rayproxy {arguments[0]}"  # what --help shows as the program
+    sys.argv[0] = f"rayproxy {name}"  # what --help shows as the program
     try:
-        return CliApp.run(command, cli_args=arguments[1:], cli_exit_on_error=True).main()
+        shown: CliSettingsSource[object] = CliSettingsSource(
+            command, cli_exit_on_error=True, formatter_class=HelpFormatter
+        )
+        return CliApp.run(command, cli_args=arguments[1:], cli_settings_source=shown).main()
     except ValidationError as error:
         for reason in reasons(error):
-            print(f"rayproxy {arguments[0]}: {reason}", file=sys.stderr)
+            print(f"rayproxy {name}: {reason}", file=sys.stderr)
         return 2
     except _EXPECTED as error:
-        print(f"rayproxy {arguments[0]}: {error}", file=sys.stderr)
+        print(f"rayproxy {name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -55,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _help() -> str:
     lines = [f"  {name:10} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
     return (
-        "rayproxy keeps one nginx in front of every KubeRay RayService.\n\n"
+        "rayproxy keeps one nginx in front of every KubeRay RayService and KServe InferenceService.\n\n"
         "usage: rayproxy COMMAND [options]\n       rayproxy --version\n\n"
         + "\n".join(lines)
-        + "\n\n`rayproxy COMMAND --help` lists the options; those of the first five are variables RAYPROXY_... too."
+        + "\n\n`rayproxy COMMAND --help` lists the options; those of the first six are variables RAYPROXY_... too."
     )
 
 

@@ -18,18 +18,21 @@ from wsgiref.simple_server import WSGIServer
 import structlog
 from prometheus_client import CollectorRegistry
 
-from rayproxy import log, parts
+from rayproxy import log, wiring
 from rayproxy.admin.server import application, serve
+from rayproxy.gateway.speaker import Speaker
 from rayproxy.listen import kernel_has_ipv6, parse_listen
+from rayproxy.model import Readiness, Route
 from rayproxy.nginx.process import ManagedNginx
 from rayproxy.nginx.template_loader import TemplateChoice
 from rayproxy.nginx.templates import BUILT_IN
-from rayproxy.reconcile.loop import Loop, Signals
-from rayproxy.reconcile.reconciler import Reconciler, Rules
+from rayproxy.reconcile.loop import Both, Loop, Report, Signals
+from rayproxy.reconcile.reconciler import Config, Reconciler
+from rayproxy.report.best_effort import BestEffort
 from rayproxy.report.events import Event, Recorder
 from rayproxy.report.metrics import Metrics
 from rayproxy.report.reporter import Reporter, event_failed
-from rayproxy.settings import IN_CLUSTER, Settings
+from rayproxy.settings import IN_CLUSTER, Settings, misspelt
 from rayproxy.sources.filewatcher import watch_folders
 
 HEARTBEAT = 180.0  # s without a turn of the loop after which the process is better started anew
@@ -44,6 +47,10 @@ class StartError(Exception):
 def run(settings: Settings) -> int:
     """Run the daemon until it is told to stop; return its exit code."""
     log.configure(settings.log_level)
+    if settings.template == "documented":
+        structlog.get_logger().warning("the location template `documented` is called `regex` now")
+    for variable, setting in misspelt().items():
+        structlog.get_logger().warning("a variable is no setting", variable=variable, meant=setting)
     if IN_CLUSTER:  # nginx shares the pod's processes and must not read the token out of this one
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     try:
@@ -61,19 +68,31 @@ class App:
         self.failed = False
         self.signals = Signals(threading.Event(), threading.Event(), threading.Event())
         self.metrics = Metrics(CollectorRegistry())
-        self.revisions = parts.make_revisions(settings)
-        self.nginx = parts.make_nginx(settings, self.signals.stop)
-        server = parts.make_api(settings) if settings.source == "kubernetes" else None
+        self.revisions = wiring.make_revisions(settings)
+        self.nginx = wiring.make_nginx(settings, self.signals.stop)
+        server = wiring.make_api(settings) if settings.source == "kubernetes" else None
         record: Callable[[Event], None] = _ignore
         self.threads: list[tuple[str, Callable[[], None]]] = []
         if server and settings.events:
             recorder = Recorder(server, partial(event_failed, self.metrics))
             record = recorder.record
             self.threads.append(("events", recorder.run))
-        self.reporter = Reporter(self.metrics, settings.state / "status.json", record, settings.pending_warning)
-        self.source = parts.make_source(settings, server, self.reporter, self.signals.wake)
-        self.loop = Loop(self._reconciler(), self.reporter, self.signals, settings.resync)
-        self.last_good = parts.first_revision(self.revisions, settings)
+        file = settings.state / "status.json"
+        self.reporter = Reporter(self.metrics, file, record, settings.pending_warning, self._look_behind)
+        self.source = wiring.make_source(settings, server, self.reporter, self.signals.wake)
+        self.ledger = wiring.make_ledger(settings, server, self.signals.wake.set)
+        self.threads.append(("names", self.ledger.run))
+        best_effort = partial(BestEffort, self.reporter, said=set())
+        self.endpoints = wiring.make_endpoints(settings, server, self.source, best_effort) if server else None
+        report: Report = self.reporter
+        self.speaker: Speaker | None = None
+        if server and settings.gateway_class:
+            self.speaker, proofs = wiring.make_speaker(settings, server, self.reporter)
+            report = Both(self.reporter, proofs)
+        elif settings.gateway_class:
+            structlog.get_logger().warning("RAYPROXY_GATEWAY_CLASS says nothing to a folder of manifests")
+        self.loop = Loop(self._reconciler(), report, self.signals, settings.resync)
+        self.last_good = wiring.first_revision(self.revisions, settings)
         self.had_routes = bool(self.revisions.routes(self.last_good))
 
     def run(self) -> int:
@@ -83,6 +102,8 @@ class App:
         admin = self._admin()
         threads = [*self.threads, ("admin", admin.serve_forever)]
         threads += self.source.threads
+        beside = [each for each in (self.endpoints, self.speaker) if each]
+        threads += [thread for each in beside for thread in each.threads]
         for name, body in threads:
             threading.Thread(target=self._guard, args=(name, body), name=name, daemon=True).start()
         with _handlers(self.signals):  # to the end: a second SIGTERM must not leave a managed nginx behind
@@ -90,6 +111,8 @@ class App:
                 self._guard("loop", self.loop.run)
             admin.server_close()
             self.source.stop()
+            for each in beside:
+                each.stop()
             if isinstance(self.nginx, ManagedNginx):
                 self.nginx.stop(STOP_GRACE)
         return 1 if self.failed else 0
@@ -107,14 +130,22 @@ class App:
             return None
         return self.reporter.problem
 
+    def _look_behind(self, route: Route) -> Readiness | None:
+        return self.endpoints.look(route) if self.endpoints else None
+
+    def _answering(self, route: Route) -> Route:
+        return self.endpoints.answering(route) if self.endpoints else route
+
     def _reconciler(self) -> Reconciler:
-        conf = parts.nginx_conf(self.settings)
-        check = partial(parts.check_template, revisions=self.revisions, nginx=self.nginx, conf=conf)
-        rules = Rules(parts.make_policy(self.settings), conf, TemplateChoice(self.settings.template, check))
-        return Reconciler(self.source, self.revisions, self.nginx, rules)
+        conf = wiring.nginx_conf(self.settings)
+        check = partial(wiring.check_template, revisions=self.revisions, nginx=self.nginx, conf=conf)
+        template = TemplateChoice(self.settings.template, check)
+        policy, grants = wiring.make_policy(self.settings), wiring.make_grants(self.settings)
+        config = Config(policy, conf, template, grants, self._answering)
+        return Reconciler(self.source, self.ledger, self.revisions, self.nginx, config)
 
     def _admin(self) -> WSGIServer:
-        app = application(self.metrics.registry, self.healthy, self.ready)
+        app = application(self.metrics.registry, self.healthy, self.ready, lambda: self.reporter.waits)
         try:
             return serve(parse_listen(self.settings.admin_listen), app)
         except OSError as error:
@@ -127,6 +158,7 @@ class App:
     def _watched_files(self) -> Iterator[None]:
         trees = list(self.source.watched)
         folders = [] if self.settings.template in BUILT_IN else [Path(self.settings.template).parent]
+        folders += [self.settings.name_policy.parent] if self.settings.name_policy else []
         folders, trees = ([each for each in group if each.is_dir()] for group in (folders, trees))
         observer = watch_folders(folders, trees, self.signals.wake.set)
         try:

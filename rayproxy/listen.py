@@ -7,6 +7,7 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass
+from functools import cache
 
 MAX_PORT = 65535
 _LISTEN = re.compile(r"(?:(?P<host>[0-9.]+|\[(?P<six>[0-9a-fA-F:.]+)\]):)?(?P<port>[0-9]{1,5})")
@@ -46,6 +47,7 @@ def parse_listen(text: str) -> Listen:
     return Listen("" if every else str(address), port)
 
 
+@cache
 def kernel_has_ipv6() -> bool:
     """Tell whether a socket can listen on [::] here, with or without an address to be reached at; raise OSError."""
     try:

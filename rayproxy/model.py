@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
+WHOLE = 100  # percent
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,7 +42,8 @@ class Ref:
 class Resource(Generic[T]):
     """What is listed and watched of a cluster, hence also which permissions that takes, and how an object is read.
 
-    `selector` None is the operator's own; `custom` says that it comes with a CRD, which may not be there.
+    `selector` None is the operator's own; `custom` says that it comes with a CRD, which may not be there. `only` are
+    the objects that the operator names, each watched by its name wherever it is; None is all of them.
     """
 
     group: str  # "" is the core's
@@ -51,6 +53,7 @@ class Resource(Generic[T]):
     read: Callable[[object], T]
     selector: str | None = None
     custom: bool = True
+    only: tuple[Key, ...] | None = field(default=None, compare=False)
 
     def path(self, namespace: str | None) -> str:
         """Return where it is listed, in one namespace or in all of them."""
@@ -66,6 +69,33 @@ class Owner:
     name: str
     uid: str
     group: str = "ray.io"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceId:
+    """A Service that is there now: made anew under its name, it is another one."""
+
+    key: Key
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """What one EndpointSlice says of a Service, which has no uid where the slice does not prove to speak for it."""
+
+    service: ServiceId
+    family: str  # IPv4 or IPv6
+    ready: int
+    total: int  # the ready ones included
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Who answers behind a route at a moment, and what its own controller says of it, "" where that is all well."""
+
+    ready: int
+    total: int
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +122,29 @@ class Service:
     cluster_ip: str
     ports: tuple[Port, ...]
     selects: bool = True  # has a selector: without one its endpoints are whatever somebody writes
+    cluster: str = ""  # the RayCluster whose pods it selects, where it names one
+    uid: str = ""
+    labels: tuple[tuple[str, str], ...] = ()  # those that its kind goes by
+    external_name: str = ""
+
+    @property
+    def id(self) -> ServiceId:
+        """Return what tells it from another one of its name."""
+        return ServiceId(self.key, self.uid)
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """Everything that a source knows at one moment: what was read of the objects of each resource.
 
-    What is in `unknown` could not be read whole: what is missing there may well exist. `problems` says why.
+    What is in `unknown` could not be read whole: what is missing there may well exist. `unread` are those of the
+    objects that the operator names of which that is so. `problems` says why.
     """
 
     objects: Mapping[Resource[Any], tuple[Any, ...]] = field(default_factory=dict)
     unknown: frozenset[Resource[Any]] = frozenset()
     problems: tuple[str, ...] = ()
+    unread: frozenset[Key] = frozenset()
 
     def of(self, resource: Resource[T]) -> tuple[T, ...]:
         """Return the objects of one resource."""
@@ -112,10 +153,15 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A checked address (IPv6 in brackets) and port: safe to be written into a configuration."""
+    """A checked address (IPv6 in brackets) and port: safe to be written into a configuration.
+
+    `name` is the Host that it must be asked with, where that is not the caller's.
+    """
 
     host: str
     port: int
+    name: str = ""
+    weight: int = field(default=WHOLE, kw_only=True)  # percent of the route's requests that go there
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -123,22 +169,30 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An object that is accepted: under which path, without a slash at its end, and where its requests go."""
+    """An object that is accepted: under which path, without a slash at its end, and where its requests go.
+
+    There is one target, or there are two, the heavier one first; the other may have no weight yet, or no more.
+    """
 
     ref: Ref
     uid: str
     path: str
     targets: tuple[Target, ...]
     created: str = ""  # RFC 3339, or "" where the source has none
+    services: tuple[ServiceId, ...] = ()  # behind each target, where it is the object's own
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An object that is fine and whose Service is still to come."""
+    """An object that is fine and whose Service is still to come.
+
+    `told` is what callers are told of it, in the proxy's own words: the beginning of the message, or "".
+    """
 
     ref: Ref
     uid: str
     message: str
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +216,16 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An object that is not routed: `reason` in CamelCase for machines, `message` for people."""
+    """An object that is not routed: `reason` in CamelCase for machines, `message` for people.
+
+    `unknown` says that this is for what could not be read alone: a route that is live is not taken away for it.
+    """
 
     ref: Ref
     uid: str
     reason: str
     message: str
+    unknown: bool = False
 
 
 Decision = Route | Pending | Suspended | Refused | Rejection

@@ -11,12 +11,16 @@ import re
 from typing import Any
 
 from rayproxy.model import Key, Owner, Port, Service
+from rayproxy.names import MAX_NAME
 
 SERVE_LABEL = "ray.io/serve"
 MAX_INT = 2**63
 MAX_PORTS = 50  # of a Service, of those called serve and of the others; KubeRay makes a handful
 MAX_TEXT = 80  # characters of a word that is only compared and shown
-INSTANT = "%Y-%m-%dT%H:%M:%SZ"
+MAX_TRACEBACK = 100_000  # characters of another's message in which its last line is looked for
+_INSTANT = "%Y-%m-%dT%H:%M:%SZ"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_PYDANTIC_ENDS = "For further information visit "  # after the last line that says what is wrong
 _WRITTEN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
@@ -27,17 +31,18 @@ class UnreadableError(ValueError):
 def read_service(obj: object) -> Service:
     """Read a Service; raise UnreadableError where it has no usable name."""
     labels = dig(obj, "metadata", "labels")
-    ports = dig(obj, "spec", "ports")
     return Service(
         key=read_key(obj),
         created=created(obj),
         terminating=bool(dig(obj, "metadata", "deletionTimestamp")),
         serves=isinstance(labels, dict) and SERVE_LABEL in labels,
-        owner=_controller(dig(obj, "metadata", "ownerReferences")),
+        owner=controller(obj),
         type=text(obj, "spec", "type"),
         cluster_ip=text(obj, "spec", "clusterIP"),
-        ports=_ports(ports) if isinstance(ports, list) else (),
+        ports=_ports(array(obj, "spec", "ports")),
         selects=bool(dig(obj, "spec", "selector")),
+        cluster=name_in(obj, "spec", "selector", "ray.io/cluster"),
+        uid=text(obj, "metadata", "uid")[:MAX_TEXT],
     )
 
 
@@ -67,9 +72,7 @@ def labels_of(obj: object) -> dict[str, str]:
 
 def condition(obj: object, kind: str) -> dict[str, object]:
     """Return the condition of a type, empty where there is none."""
-    conditions = dig(obj, "status", "conditions")
-    found = (each for each in (conditions if isinstance(conditions, list) else ()) if dig(each, "type") == kind)
-    return next(found, {})
+    return next((each for each in array(obj, "status", "conditions") if dig(each, "type") == kind), {})
 
 
 def dig(obj: object, *path: str) -> Any:  # noqa: ANN401 - objects hold anything
@@ -81,20 +84,52 @@ def dig(obj: object, *path: str) -> Any:  # noqa: ANN401 - objects hold anything
     return obj
 
 
+def array(obj: object, *path: str) -> list[Any]:
+    """Return the list that stands under these names, an empty one where there is none."""
+    value = dig(obj, *path)
+    return value if isinstance(value, list) else []
+
+
 def text(obj: object, *path: str) -> str:
     """Return the text that stands under these names, "" where there is none."""
     value = dig(obj, *path)
     return value if isinstance(value, str) else ""
 
 
+def name_in(obj: object, *path: str) -> str:
+    """Return the name that stands under these names: where nobody bounds it, one that is too long is none's."""
+    return text(obj, *path)[: MAX_NAME + 1]
+
+
+def last_line(words: str) -> str:
+    """Return the last line that says something, in which a traceback has the error; "" where none does."""
+    lines = (" ".join(line.split()) for line in reversed(plain(words[-MAX_TRACEBACK:]).splitlines()))
+    return next((line for line in lines if line and not line.startswith(_PYDANTIC_ENDS)), "")
+
+
+def plain(words: str) -> str:
+    """Return another's words without colours, which Ray's tracebacks have, and whatever else plays with a terminal."""
+    uncoloured = _COLOUR.sub("", words)
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in uncoloured)
+
+
 def created(obj: object) -> str:
-    """Return the time as the API server writes it, since times are compared as texts; "" where there is none."""
-    written = text(obj, "metadata", "creationTimestamp")
+    """Return when an object was made, "" where that is not said."""
+    return instant(text(obj, "metadata", "creationTimestamp"))
+
+
+def rfc3339(moment: float) -> str:
+    """Return a moment (s since 1970) as the API server writes it."""
+    return dt.datetime.fromtimestamp(moment, dt.UTC).strftime(_INSTANT)
+
+
+def instant(written: str) -> str:
+    """Return a time as the API server writes it, since times are compared as texts; "" where it is none."""
     if _WRITTEN.fullmatch(written):
         return written
     try:  # a person wrote it, into a manifest
         value = dt.datetime.fromisoformat(written)
-        return (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).astimezone(dt.UTC).strftime(INSTANT)
+        return (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).astimezone(dt.UTC).strftime(_INSTANT)
     except (ValueError, OverflowError):  # the latter in the year 1, or 9999
         return ""
 
@@ -122,12 +157,11 @@ def _hashable(value: object) -> object:
     return value[:80] if isinstance(value, str) else type(value).__name__
 
 
-def _controller(references: object) -> Owner | None:
-    if not isinstance(references, list):
-        return None
-    for reference in references:
+def controller(obj: object) -> Owner | None:
+    """Return the owner that is an object's controller."""
+    for reference in array(obj, "metadata", "ownerReferences"):
         if dig(reference, "controller") is True:
-            group, slash, _ = text(reference, "apiVersion").rpartition("/")
-            name, uid = text(reference, "name"), text(reference, "uid")
-            return Owner(text(reference, "kind"), name, uid, group if slash else "")
+            kind, name, uid = (name_in(reference, each) for each in ("kind", "name", "uid"))
+            group, slash, _ = name_in(reference, "apiVersion").rpartition("/")
+            return Owner(kind, name, uid, group if slash else "")
     return None

@@ -35,15 +35,16 @@ class _Server(ThreadingMixIn, WSGIServer):  # a thread for each: a client that s
     request_queue_size = 64
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the base class's own
-        self._since: dict[
-            socket.socket, float
-        ] = {}  # oldest first; its keys change in this server's thread and its handlers'
+        # Oldest first; its keys change in this server's thread and its handlers'.
+        self._since: dict[socket.socket, float] = {}
         super().__init__(*arguments, **options)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base class has it
         """Answer in a thread."""
         if len(self._since) >= MOST:
-            _cut(next(iter(self._since.copy())))
+            oldest = next(iter(self._since.copy()))
+            self._since.pop(oldest, None)  # now: the next one too many must not find it again, its thread still ending
+            _cut(oldest)
         self._since[request] = time.monotonic()
         super().process_request(request, client_address)
 
@@ -96,8 +97,10 @@ class _Quiet(WSGIRequestHandler):
         """Say nothing: probes come every few seconds."""
 
 
-def application(registry: CollectorRegistry, healthy: Check, ready: Check) -> WSGIApplication:
-    """Return the WSGI application."""
+def application(
+    registry: CollectorRegistry, healthy: Check, ready: Check, remark: Callable[[], str]
+) -> WSGIApplication:
+    """Return the WSGI application; `remark` is what /readyz says besides, or ""."""
     metrics = make_wsgi_app(registry)
     checks = {"/healthz": healthy, "/readyz": ready}
 
@@ -108,7 +111,9 @@ def application(registry: CollectorRegistry, healthy: Check, ready: Check) -> WS
         if path not in checks:
             return _answer(start, "404 Not Found", "there are /metrics, /healthz and /readyz")
         wrong = checks[path]()
-        return _answer(start, "503 Service Unavailable", wrong) if wrong else _answer(start, "200 OK", "ok")
+        if wrong:
+            return _answer(start, "503 Service Unavailable", wrong)
+        return _answer(start, "200 OK", (path == "/readyz" and remark()) or "ok")
 
     return route
 

@@ -14,18 +14,24 @@ _SINCE = {
     "exclude_head": (1, 3, 0),
     "deletion_delay": (1, 5, 0),
     "auth_options": (1, 5, 1),
+    "gcs_options": (1, 3, 0),
+    "incremental": (1, 5, 0),
+    "incremental_is_on": (1, 7, 0),  # without a feature gate
 }
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Which of the fields that `rayproxy serve` may write exist."""
+    """Which of the fields that `rayproxy deploy` may write exist."""
 
     serve_config_v2: bool
     upgrade_strategy: bool
     exclude_head: bool
     deletion_delay: bool
     auth_options: bool
+    gcs_options: bool
+    incremental: bool
+    incremental_is_on: bool
 
 
 def of_release(release: str) -> Capabilities:
@@ -43,6 +49,7 @@ def of_release(release: str) -> Capabilities:
 def of_crd(crd: dict[str, Any]) -> Capabilities:
     """Return what the cluster's own RayService definition has."""
     spec = rayservice_schema(crd)["properties"]["spec"]["properties"]
+    cluster = spec["rayClusterConfig"]["properties"]
     return Capabilities(
         # KubeRay 1.0 has both, and hands serveConfig to an interface that only old Rays have;
         # every later release has serveConfigV2 alone.
@@ -50,7 +57,10 @@ def of_crd(crd: dict[str, Any]) -> Capabilities:
         upgrade_strategy="upgradeStrategy" in spec,
         exclude_head="excludeHeadPodFromServeSvc" in spec,
         deletion_delay="rayClusterDeletionDelaySeconds" in spec,
-        auth_options="authOptions" in spec["rayClusterConfig"]["properties"],
+        auth_options="authOptions" in cluster,
+        gcs_options="gcsFaultToleranceOptions" in cluster,
+        incremental="clusterUpgradeOptions" in spec.get("upgradeStrategy", {}).get("properties", {}),
+        incremental_is_on="suspend" in spec,  # which came with the same release
     )
 
 

@@ -1,4 +1,4 @@
-"""What `rayproxy serve` reads from the cluster and writes to it."""
+"""What `rayproxy deploy` reads from the cluster and writes to it."""
 
 from __future__ import annotations
 
@@ -63,19 +63,12 @@ class Cluster:
         """Return the Events about objects called `name`; none where we may not list them."""
         return self._list("events", {"fieldSelector": f"involvedObject.name={name}"})
 
-    def apply(self, manifest: Object, *, force: bool) -> Object:
-        """Apply a RayService as field manager `rayproxy`; refuse what others made or own, unless forced."""
-        name = manifest["metadata"]["name"]
-        if not force:
-            self._refuse_what_others_made(name, manifest["spec"]["serveService"]["metadata"]["name"])
-        path = f"{_RAYSERVICES.format(self.namespace)}/{name}"
-        query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "force": str(force).lower()}
-        try:
-            return self._api.send("PATCH", path, manifest, query, _APPLY)
-        except ApiError as error:
-            if error.status != HTTPStatus.CONFLICT:
-                raise
-            raise RefusedError(f"RayService {name}: {error}. Take these fields over with --force") from error
+    def patch(self, manifest: Object, *, force: bool, dry_run: bool = False) -> Object:
+        """Apply a RayService as field manager `rayproxy`, or only return what would come of it; raise ApiError."""
+        path = f"{_RAYSERVICES.format(self.namespace)}/{manifest['metadata']['name']}"
+        how = {"dryRun": "All"} if dry_run else {"fieldValidation": "Strict"}
+        query = {"fieldManager": MANAGER, "force": str(force).lower(), **how}
+        return self._api.send("PATCH", path, manifest, query, _APPLY)
 
     def delete(self, name: str, *, force: bool) -> None:
         """Delete the RayService `name`; refuse what others made, unless forced."""
@@ -89,20 +82,6 @@ class Cluster:
         # Never another object of the same name that came in between.
         options = {"propagationPolicy": "Background", "preconditions": {"uid": found["metadata"]["uid"]}}
         self._api.send("DELETE", f"{_RAYSERVICES.format(self.namespace)}/{name}", options)
-
-    def _refuse_what_others_made(self, name: str, service_name: str) -> None:
-        rayservice = self.rayservice(name)
-        if rayservice is not None and not made_by_rayproxy(rayservice):
-            raise RefusedError(
-                f"RayService {name} exists and was made by {managers(rayservice)}, not by rayproxy: "
-                "give another --name, or take it over with --force"
-            )
-        service = self.service(service_name)
-        if service is not None and not _owned_by(service, rayservice):
-            raise RefusedError(
-                f"Service {service_name} exists and was made by {managers(service)}; "
-                "KubeRay would overwrite it: give another --name, or let it with --force"
-            )
 
     def _get(self, path: str) -> Object | None:
         try:
@@ -121,8 +100,3 @@ class Cluster:
             raise
         items: list[Object] = answer.get("items") or []
         return items
-
-
-def _owned_by(service: Object, rayservice: Object | None) -> bool:
-    uid = rayservice and rayservice["metadata"]["uid"]
-    return any(owner["uid"] == uid for owner in service["metadata"].get("ownerReferences") or ())

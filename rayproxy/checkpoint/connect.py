@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rayproxy.checkpoint.refusal import RefusedError
 from rayproxy.kube.api import ApiServer, CredentialsError
-
-_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 def connect(kubeconfig: str | None, context: str | None) -> tuple[ApiServer, str]:
@@ -17,6 +13,6 @@ def connect(kubeconfig: str | None, context: str | None) -> tuple[ApiServer, str
     try:
         return login.connect_by_kubeconfig(kubeconfig, context), login.namespace_of(kubeconfig, context)
     except CredentialsError as error:
-        if kubeconfig or context or not _POD_NAMESPACE.exists():
+        if kubeconfig or context or not login.OWN_NAMESPACE.exists():
             raise RefusedError(f"no cluster to speak to: {error}") from error
-    return login.connect_in_cluster(), _POD_NAMESPACE.read_text(encoding="utf-8").strip()
+    return login.connect_in_cluster(), login.own_namespace()

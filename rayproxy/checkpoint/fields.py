@@ -53,22 +53,31 @@ RootPath = Annotated[
     ),
 ]
 _QUANTITY = r"(\d{1,15}(?:\.\d{1,9})?)(m|[kMGTPE]|[KMGTPE]i)?"
-_DECIMAL = {"m": Fraction(1, 1000)} | {suffix: Fraction(1000) ** n for n, suffix in enumerate(["", *"kMGTPE"])}
-_BINARY = {f"{suffix}i": Fraction(1024) ** n for n, suffix in enumerate("KMGTPE", 1)}
+_DECIMAL = {suffix: Fraction(1000) ** n for n, suffix in enumerate(["m", "", *"kMGTPE"], -1)}
+_BINARY = {"": Fraction(1)} | {f"{suffix}i": Fraction(1024) ** n for n, suffix in enumerate("KMGTPE", 1)}
 
 
 def canonical(quantity: str) -> str:
     """Return a quantity as Kubernetes writes it back (`2` for `2000m`): else KubeRay's own edits look like another's.
 
-    Source: apimachinery's Quantity; the largest suffix with which the number stays whole.
+    Source: apimachinery's Quantity; the largest suffix with which the number stays whole, a binary one only where it
+    was written with one and is a whole number of 1024 or more.
     """
-    match = re.fullmatch(_QUANTITY, quantity)
-    if not match:
+    value = amount(quantity)
+    if value is None:
         return quantity
-    units = _BINARY if (match[2] or "").endswith("i") else _DECIMAL
-    value = Fraction(match[1]) * (units | _DECIMAL)[match[2] or ""]
-    whole = [(unit, suffix) for suffix, unit in units.items() if value and (value / unit).denominator == 1]
+    if not value:
+        return "0"
+    binary = quantity.endswith("i") and value >= _BINARY["Ki"] and value.denominator == 1
+    units = _BINARY if binary else _DECIMAL
+    whole = [(unit, suffix) for suffix, unit in units.items() if (value / unit).denominator == 1]
     return f"{value / max(whole)[0]}{max(whole)[1]}" if whole else quantity
+
+
+def amount(quantity: str) -> Fraction | None:
+    """Return the number that a quantity stands for, None where it is not one of ours."""
+    match = re.fullmatch(_QUANTITY, quantity)
+    return Fraction(match[1]) * (_BINARY | _DECIMAL)[match[2] or ""] if match else None
 
 
 Quantity = Annotated[
@@ -97,6 +106,45 @@ ProxyUrl = Annotated[
     _full_match(r"https?://[\w.:\[\]-]+(?:/[\w./-]*)?", "the proxy's address, such as http://127.0.0.1:8080"),
 ]
 Text = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
+
+
+HostPort = Annotated[
+    str,
+    _full_match(
+        r"(?:[A-Za-z0-9](?:[-A-Za-z0-9.]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]):[1-9]\d{0,4}",
+        "HOST:PORT, such as redis.cache.svc:6379",
+    ),
+]
+
+
+class SecretKey(NamedTuple):
+    """Name a Secret and a key in it."""
+
+    name: str
+    key: str
+
+
+def secret_key(text: str) -> SecretKey:
+    """Read `NAME[:KEY]`; the key is `password` where none is given."""
+    match = re.fullmatch(rf"({_DNS_SUBDOMAIN})(?::([-\w.]{{1,253}}))?", text)
+    if not match:
+        raise ValueError(f"{text!r} is not NAME or NAME:KEY, a Secret and a key in it")
+    return SecretKey(match[1], match[2] or "password")
+
+
+class Steps(NamedTuple):
+    """Say how much of the traffic moves at once, and how often."""
+
+    percent: int
+    seconds: int
+
+
+def steps(text: str) -> Steps:
+    """Read `PERCENT%:SECONDS`."""
+    match = re.fullmatch(r"(\d{1,3})%:(\d{1,5})", text)
+    if not match or not 1 <= int(match[1]) <= 100 or int(match[2]) < 1:  # noqa: PLR2004 - percent
+        raise ValueError(f"{text!r} is not PERCENT%:SECONDS, such as 20%:30: steps of the traffic, and between them")
+    return Steps(int(match[1]), int(match[2]))
 
 
 class Volume(NamedTuple):
@@ -152,6 +200,8 @@ def _paired(value: object) -> object:
 
 
 StorageUri = Annotated[str, _readable_by(volume)]
+SecretReference = Annotated[str, _readable_by(secret_key)]
+Increments = Annotated[str, _readable_by(steps)]
 Toleration = Annotated[str, _readable_by(toleration)]
 EnvName = Annotated[str, _full_match(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
 LabelKey = Annotated[str, _full_match(_LABEL_KEY, "a label's key")]

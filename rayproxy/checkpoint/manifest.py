@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from rayproxy.checkpoint import fields
+from rayproxy.checkpoint import fields, head_state, pod_security
 from rayproxy.checkpoint.capabilities import Capabilities
 from rayproxy.checkpoint.checkpoint import ANNOTATION, MODELS, Checkpoint
 from rayproxy.checkpoint.options import Options
 from rayproxy.checkpoint.refusal import RefusedError
 from rayproxy.checkpoint.serve_config import serve_config_v1, serve_config_v2
+from rayproxy.kinds.base import path
+from rayproxy.kinds.rayservice import INCREMENTAL, NAME
+from rayproxy.model import Ref
 
 Manifest = dict[str, Any]
 
@@ -34,8 +37,9 @@ def build(checkpoint: Checkpoint, options: Options, capabilities: Capabilities) 
     metadata: dict[str, Any] = {"name": checkpoint.name, "labels": dict(LABELS)}
     if checkpoint.namespace:
         metadata["namespace"] = checkpoint.namespace
-    if checkpoint.llm_checkpoint:
-        metadata["annotations"] = {ANNOTATION: checkpoint.llm_checkpoint}
+    named = {ANNOTATION: checkpoint.llm_checkpoint} if checkpoint.llm_checkpoint else {}
+    if annotations := named | head_state.noted(options, capabilities):
+        metadata["annotations"] = annotations
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
@@ -57,13 +61,26 @@ def service_name(name: str) -> str:
 def _upgrade(options: Options, capabilities: Capabilities) -> dict[str, Any]:
     """Return what keeps running streams alive while a new cluster takes over."""
     upgrade: dict[str, Any] = {}
-    if capabilities.upgrade_strategy:
+    if options.incremental:
+        upgrade["upgradeStrategy"] = _in_steps(options, capabilities)
+    elif capabilities.upgrade_strategy:
         upgrade["upgradeStrategy"] = {"type": "NewCluster"}
     if capabilities.deletion_delay:
         upgrade["rayClusterDeletionDelaySeconds"] = options.read_timeout + _DELETION_MARGIN
     if capabilities.exclude_head:
         upgrade["excludeHeadPodFromServeSvc"] = True
     return upgrade
+
+
+def _in_steps(options: Options, capabilities: Capabilities) -> dict[str, Any]:
+    if not capabilities.incremental or not options.incremental:
+        raise RefusedError(
+            "--incremental: the RayService of this KubeRay has no clusterUpgradeOptions: leave it out, or use "
+            "KubeRay 1.7, or 1.5 with the feature gate RayServiceIncrementalUpgrade"
+        )
+    percent, seconds = fields.steps(options.incremental)
+    steps = {"gatewayClassName": options.gateway_class, "stepSizePercent": percent, "intervalSeconds": seconds}
+    return {"type": INCREMENTAL, "clusterUpgradeOptions": steps}
 
 
 def _serve_service(checkpoint: Checkpoint, options: Options) -> dict[str, Any]:
@@ -91,10 +108,12 @@ def _cluster(checkpoint: Checkpoint, options: Options, capabilities: Capabilitie
     if capabilities.auth_options and _numbers(version) >= _RAY_HAS_TOKENS:
         # Whoever reaches Ray's dashboard without a token can run code on the cluster.
         cluster["authOptions"] = {"mode": "token"}
-    if options.max_replicas is not None:
-        cluster["enableInTreeAutoscaling"] = True
+    # KubeRay takes capacity from one cluster to the other through Ray's autoscaler.
+    if options.max_replicas is not None or options.incremental:
+        cluster |= {"enableInTreeAutoscaling": True, **pod_security.of_autoscaler(options)}
     return cluster | {
-        "headGroupSpec": _head(checkpoint, options),
+        **head_state.cluster_options(options, capabilities),
+        "headGroupSpec": _head(checkpoint, options, capabilities),
         "workerGroupSpecs": [_workers(checkpoint, options, capabilities)],
     }
 
@@ -118,7 +137,8 @@ def root_path(checkpoint: Checkpoint, options: Options, capabilities: Capabiliti
         return options.root_path
     versions = [ray_version(options, capabilities), written_version(checkpoint)]
     old = any(version and _numbers(version) < _RAY_HAS_ROOT_PATH for version in versions)
-    return "" if old or not capabilities.serve_config_v2 else f"/apis/rayservice/{checkpoint.name}"
+    routed = path(Ref(NAME, checkpoint.namespace or "", checkpoint.name))
+    return "" if old or not capabilities.serve_config_v2 else routed
 
 
 def written_version(checkpoint: Checkpoint) -> str:
@@ -131,10 +151,14 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 
-def _head(checkpoint: Checkpoint, options: Options) -> dict[str, Any]:
+def _head(checkpoint: Checkpoint, options: Options, capabilities: Capabilities) -> dict[str, Any]:
     ports = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "serve": options.port}
+    env = head_state.head_environment(options, capabilities)
+    # No CPUs either: a replica on the head would find no model there.
+    parameters = {"dashboard-host": "0.0.0.0", "num-cpus": "0", "num-gpus": "0"}  # noqa: S104 - inside the Pod
     container = {
-        **_container("ray-head", checkpoint),
+        **_container("ray-head", checkpoint, options),
+        **({"env": env} if env else {}),
         "ports": [_port(name, number) for name, number in ports.items()],
         "resources": {
             "limits": {"cpu": options.head_cpu or "2", "memory": options.head_memory or "8Gi"},
@@ -143,9 +167,8 @@ def _head(checkpoint: Checkpoint, options: Options) -> dict[str, Any]:
     }
     return {
         "serviceType": "ClusterIP",
-        # No CPUs either: a replica on the head would find no model there.
-        "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "0", "num-gpus": "0"},  # noqa: S104 - inside the Pod
-        "template": {"spec": {**_pull_secrets(options), "containers": [container]}},
+        "rayStartParams": parameters | head_state.head_parameters(options, capabilities),
+        "template": {"spec": {**_pod(options), "containers": [container]}},
     }
 
 
@@ -167,7 +190,7 @@ def _worker_pod(checkpoint: Checkpoint, options: Options, capabilities: Capabili
     volumes, mounts = _volumes(options)
     tolerations = [fields.toleration(text) for text in options.tolerations]
     container = {
-        **_container("ray-worker", checkpoint),
+        **_container("ray-worker", checkpoint, options),
         "env": [{"name": name, "value": value} for name, value in environment(checkpoint, options).items()],
         "ports": [_port("serve", options.port)],
         **_readiness(options, capabilities),
@@ -176,7 +199,7 @@ def _worker_pod(checkpoint: Checkpoint, options: Options, capabilities: Capabili
         **({"volumeMounts": mounts} if mounts else {}),
     }
     return {
-        **_pull_secrets(options),
+        **_pod(options),
         **({"nodeSelector": dict(options.node_selector)} if options.node_selector else {}),
         **({"tolerations": tolerations} if tolerations else {}),
         **({"volumes": volumes} if volumes else {}),
@@ -238,14 +261,16 @@ def _volumes(options: Options) -> tuple[list[dict[str, Any]], list[dict[str, Any
     return volumes, mounts
 
 
-def _container(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
-    return {"name": name, "image": checkpoint.image, "imagePullPolicy": checkpoint.image_pull_policy}
+def _container(name: str, checkpoint: Checkpoint, options: Options) -> dict[str, Any]:
+    image = {"image": checkpoint.image, "imagePullPolicy": checkpoint.image_pull_policy}
+    return {"name": name, **image, **pod_security.of_container(options)}
 
 
 def _port(name: str, number: int) -> dict[str, Any]:
     return {"name": name, "containerPort": number, "protocol": "TCP"}
 
 
-def _pull_secrets(options: Options) -> dict[str, Any]:
+def _pod(options: Options) -> dict[str, Any]:
     names = options.image_pull_secrets
-    return {"imagePullSecrets": [{"name": name} for name in names]} if names else {}
+    secrets = {"imagePullSecrets": [{"name": name} for name in names]} if names else {}
+    return secrets | pod_security.of_pod(options)

@@ -14,7 +14,6 @@ from rayproxy.checkpoint.checkpoint import Checkpoint
 from rayproxy.checkpoint.options import Options
 from rayproxy.checkpoint.refusal import RefusedError
 
-YES = frozenset({"1", "true", "yes", "on", "t", "y"})  # as the model server's settings have it
 PACKAGE = "rayproxy._files"
 INSTALLED = Path(__file__).resolve().parents[1] / "_files"  # where the wheel has it
 CHECKED_OUT = Path(__file__).resolve().parents[2] / "serving" / "llmserving" / "files"
@@ -25,15 +24,19 @@ def refuse_broken(served: Checkpoint, options: Options, place: Path) -> None:
 
     `place` is what `make model-context` laid out, or a folder in which the image's own paths lie: `/` is this machine.
     """
-    laid_out = (place / "base").is_dir()
+    folders, check = _module("folders"), _module("check")
+    laid_out = (place / folders.MARK).is_file()
     base = place / ("base" if laid_out else served.base_model_dir.lstrip("/"))
     checkpoint = None
+    if laid_out and not served.checkpoint_dir:
+        raise RefusedError(
+            f"--model-files: {place} holds a checkpoint, and the base model alone would be served: "
+            "give --checkpoint-dir, which is /models/checkpoint in an image of Dockerfile.model"
+        )
     if served.checkpoint_dir:
         checkpoint = place / ("checkpoint" if laid_out else served.checkpoint_dir.lstrip("/"))
-    folders, check = _module("folders"), _module("check")
-    pickles = options.env.get("SERVING_ALLOW_PICKLE", "").lower() in YES
     try:
-        check.check(folders.find(base, checkpoint), allow_pickle=pickles)
+        check.check(folders.find(base, checkpoint), allow_pickle=check.allows_pickle(options.env))
     except (ValueError, OSError) as error:
         raise RefusedError(f"--model-files: {error}") from error
 

@@ -28,3 +28,8 @@ def notes(served: Checkpoint, options: Options, capabilities: Capabilities) -> I
             "Ray Serve is not told its path at the proxy, so pages such as /docs look for their files elsewhere: "
             "Ray 2.60 with KubeRay 1.1, and newer, can be told"
         )
+    if options.incremental and not capabilities.incremental_is_on:
+        yield (
+            "KubeRay 1.5 and 1.6 upgrade in steps only with the feature gate RayServiceIncrementalUpgrade: "
+            "without it the new cluster takes over at once"
+        )

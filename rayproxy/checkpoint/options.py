@@ -73,6 +73,8 @@ class Options(BaseModel):
     """taints that the workers bear, KEY[=VALUE][:EFFECT]"""
     env: fields.Env = {}
     """more environment of the workers, NAME=VALUE"""
+    allow_root: bool = False
+    """for an image whose user is root, which Pod Security's `restricted` refuses: leaves securityContext out"""
 
     # the model server
     model_name: fields.ModelName | None = None
@@ -106,10 +108,30 @@ class Options(BaseModel):
     read_timeout: Seconds = 2000
     """the proxy's read timeout in seconds: after an upgrade, streams may run on that long"""
 
+    # what goes on when something changes or fails
+    incremental: fields.Increments | None = None
+    """PERCENT%:SECONDS, such as 20%:30: an upgrade moves the traffic in such steps; needs --gateway-class"""
+    gateway_class: fields.ObjectName | None = None
+    """Gateway class by which KubeRay is told that traffic may move: the proxy's, or another controller's"""
+    redis: fields.HostPort | None = None
+    """HOST:PORT of a Redis that keeps the head's state, so that the model outlives its head"""
+    redis_secret: fields.SecretReference | None = None
+    """NAME[:KEY], the Secret with its password; key: password"""
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Options:
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise ValueError(f"--max-replicas {self.max_replicas} is less than --replicas {self.replicas}")
+        if self.incremental and not self.gateway_class:
+            raise ValueError(
+                f"--incremental {self.incremental} needs --gateway-class, one that this cluster has a controller for, "
+                "or that the proxy speaks for (RAYPROXY_GATEWAY_CLASS): "
+                "KubeRay moves no traffic before that one has accepted its Gateway and HTTPRoute"
+            )
+        if self.gateway_class and not self.incremental:
+            raise ValueError(f"--gateway-class {self.gateway_class} says nothing without --incremental")
+        if self.redis_secret and not self.redis:
+            raise ValueError(f"--redis-secret {self.redis_secret} without --redis: give its HOST:PORT as well")
         if self.port in _RAYS_OWN_PORTS:
             raise ValueError(
                 f"--port {self.port} is Ray's own: none of {', '.join(map(str, _RAYS_OWN_PORTS))} is free"

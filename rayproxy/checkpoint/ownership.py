@@ -10,8 +10,16 @@ Object = dict[str, Any]
 
 
 def made_by_rayproxy(found: Object) -> bool:
-    """Tell whether `rayproxy serve` applied this object."""
+    """Tell whether `rayproxy deploy` applied this object."""
     return any(entry.get("manager") == MANAGER and entry.get("operation") == "Apply" for entry in _entries(found))
+
+
+def applied_fields(found: Object) -> Object:
+    """Return the fields that rayproxy applied and owns, as managedFields have them."""
+    for entry in _entries(found):
+        if entry.get("manager") == MANAGER and entry.get("operation") == "Apply" and not entry.get("subresource"):
+            return dict(entry.get("fieldsV1") or {})
+    return {}
 
 
 def applied_at(found: Object) -> str:
@@ -24,6 +32,12 @@ def managers(found: Object) -> str:
     """Name those who manage fields of an object, status apart."""
     names = {entry.get("manager", "") for entry in _entries(found) if "f:spec" in entry.get("fieldsV1", {})}
     return ", ".join(sorted(filter(None, names))) or "somebody else"
+
+
+def owned_by(found: Object, owner: Object | None) -> bool:
+    """Tell whether `owner` is an owner of `found`, by its uid."""
+    uid = owner and owner["metadata"]["uid"]
+    return any(each["uid"] == uid for each in found["metadata"].get("ownerReferences") or ())
 
 
 def _entries(found: Object) -> list[Object]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from http import HTTPStatus
 
 import urllib3
 
 from rayproxy.checkpoint.cluster import Cluster
 from rayproxy.checkpoint.manifest import service_name
-from rayproxy.checkpoint.progress import STAGES, Observed, Progress, current_cluster, progress
+from rayproxy.checkpoint.progress import Progress, Story, progress
 from rayproxy.checkpoint.refusal import RefusedError
+from rayproxy.checkpoint.stages import STAGES, Observed, current_cluster, serve_service
 from rayproxy.kube.api import ApiError
 
 _POLL_SECONDS = 1.0
+SETTLE_SECONDS = 5.0  # for which the goal holds where something ran before
 
 
 def observe(cluster: Cluster, name: str, proxy: str | None) -> Observed:
@@ -30,7 +31,7 @@ def observe(cluster: Cluster, name: str, proxy: str | None) -> Observed:
         rayservice=rayservice,
         pods=tuple(pods),
         events=tuple(event for about in names for event in cluster.events(about)),
-        service=cluster.service(service_name(name)),
+        service=cluster.service(serve_service(rayservice, service_name(name))),
         answered=bool(proxy) and answers(f"{proxy}/apis/rayservice/{name}/-/healthz"),
     )
 
@@ -45,42 +46,36 @@ def answers(url: str) -> bool:
     return answer.status == HTTPStatus.OK and answer.data == b"success"
 
 
-def follow(look: Callable[[], Observed], report: Callable[[str], None], *, goal: int, timeout: float) -> None:
-    """Look again and again until `goal` stages are reached; report each change in a line.
+def follow(look: Callable[[], Observed], report: Callable[[str], None], story: Story, *, timeout: float) -> None:
+    """Look again and again until the goal of the `story` is reached; report what is worth a line.
 
     Raises RefusedError with the reason where it fails, or with the stage where `timeout` seconds are over.
     """
     started = time.monotonic()
-    last: Progress | None = None
-    while True:
-        now = _look_once(look, last)
+    while not story.over:
+        now = _look_once(look, story.told)
         if now.failure:
             raise RefusedError(now.failure)
-        if now != last:
-            report(_line(now, goal, time.monotonic() - started))
-            last = now
-        if now.reached >= goal:
-            return
-        if time.monotonic() - started > timeout:
-            raise RefusedError(
-                f"not there after {timeout:g} s: waiting for '{STAGES[now.reached]}'"
-                + (f"; last seen: {now.detail}" if now.detail else "")
-            )
-        time.sleep(_POLL_SECONDS)
+        seconds = time.monotonic() - started
+        story, line = story.hear(now, seconds)
+        if line:
+            report(line)
+        if not story.over:
+            _refuse_late(now, story, seconds, timeout)
+            time.sleep(_POLL_SECONDS)
 
 
-def _look_once(look: Callable[[], Observed], last: Progress | None) -> Progress:
+def _refuse_late(now: Progress, story: Story, seconds: float, timeout: float) -> None:
+    if seconds > timeout:
+        seen = f"; last seen: {now.detail}" if now.detail else ""
+        raise RefusedError(f"not there after {timeout:g} s: waiting for '{STAGES[story.told.reached]}'{seen}")
+
+
+def _look_once(look: Callable[[], Observed], last: Progress) -> Progress:
     try:
         return progress(look())
     except ApiError as error:
         if HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.TOO_MANY_REQUESTS:
             raise
         # An API server that is away for a moment says nothing about the model.
-        return replace(last or Progress(0), detail=str(error))
-
-
-def _line(now: Progress, goal: int, seconds: float) -> str:
-    stage = STAGES[now.reached - 1] if now.reached else "applied"
-    waiting = f", waiting for '{STAGES[now.reached]}'" if now.reached < goal else ""
-    detail = f": {now.detail}" if now.detail and now.reached < goal else ""
-    return f"[{now.reached}/{goal}] {stage} after {seconds:.0f} s{waiting}{detail}"
+        return Progress(max(last.reached, 0), detail=str(error))

@@ -5,45 +5,66 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
+from http import HTTPStatus
 
-from rayproxy import kinds, parts
-from rayproxy.kinds.base import Kind
+from rayproxy import wiring
+from rayproxy.cli.cluster_checks import Finding, permissions
+from rayproxy.cli.gateway_checks import gateways
 from rayproxy.kube.api import ApiError, ApiServer, CredentialsError
+from rayproxy.name_policy import PolicyError
 from rayproxy.nginx import render
 from rayproxy.nginx.process import NginxError
 from rayproxy.nginx.templates import TemplateError, load_location
-from rayproxy.settings import Settings
+from rayproxy.settings import Settings, misspelt
 from rayproxy.sources.base import NotSyncedError
-
-Finding = tuple[str, str | None]
 
 
 def run_checks(settings: Settings) -> Iterator[Finding]:
     """Yield (what was looked at, None or what is wrong)."""
     yield f"settings: nginx listens on {_addresses(settings)}", None
+    for variable, setting in misspelt().items():
+        yield f"variable {variable}", f"is no setting, so nothing comes of it: is {setting} meant?"
     yield f"state folder {settings.state}", _state(settings)
     yield f"nginx binary {settings.nginx_binary} takes the configuration", _nginx(settings)
-    yield f"location template {settings.template}", _caught(lambda: _template(settings))
+    yield f"location template {settings.template}{_not_for(settings)}", _caught(lambda: _template(settings))
+    if settings.name_policy:
+        yield f"name policy {settings.name_policy}", _caught(lambda: _policy(settings))
     if settings.source == "manifests":
         yield _manifests(settings)
         return
     try:
-        server = parts.make_api(settings)
+        server = wiring.make_api(settings)
     except (CredentialsError, OSError) as error:
         yield "login to the API server", str(error)
         return
-    yield "login to the API server", None
-    yield from _permissions(server, settings)
+    refused = _login(server)
+    yield "login to the API server", refused
+    if refused:
+        return  # every other answer would be the same
+    yield from permissions(server, settings)
+    if settings.gateway_class:
+        yield from gateways(server, settings)
+
+
+def _login(server: ApiServer) -> str | None:
+    """Say why nothing can be asked: nobody answers, or the login is refused."""
+    try:
+        server.get("/version")
+    except ApiError as error:
+        if error.status == HTTPStatus.UNAUTHORIZED:
+            return f"it is refused ({error}): the token or certificate has expired, or is another cluster's: renew it"
+        if error.status == 0:
+            return f"no answer ({error}): is the address right, and may this machine or pod reach it?"
+    return None
 
 
 def _addresses(settings: Settings) -> str:
-    return " and ".join(address.split()[0] for address in parts.nginx_conf(settings).listen)
+    return " and ".join(address.split()[0] for address in wiring.nginx_conf(settings).listen)
 
 
 def _state(settings: Settings) -> str | None:
     try:
-        parts.make_revisions(settings)
+        wiring.make_revisions(settings)
         probe = settings.state / f".check-{os.getpid()}"
         probe.write_text("")
         probe.unlink()
@@ -53,10 +74,10 @@ def _state(settings: Settings) -> str | None:
 
 
 def _nginx(settings: Settings) -> str | None:
-    nginx = parts.make_nginx(settings, threading.Event())
+    nginx = wiring.make_nginx(settings, threading.Event())
     try:
-        revisions = parts.make_revisions(settings)
-        candidate = revisions.write(render.empty(parts.nginx_conf(settings)), None)
+        revisions = wiring.make_revisions(settings)
+        candidate = revisions.write(render.empty(wiring.nginx_conf(settings)), None)
         try:
             nginx.test(candidate.conf)
         finally:
@@ -68,54 +89,37 @@ def _nginx(settings: Settings) -> str | None:
 
 def _template(settings: Settings) -> None:
     template = load_location(settings.template)
-    nginx = parts.make_nginx(settings, threading.Event())
-    parts.check_template(template, parts.make_revisions(settings), nginx, parts.nginx_conf(settings))
+    nginx = wiring.make_nginx(settings, threading.Event())
+    wiring.check_template(template, wiring.make_revisions(settings), nginx, wiring.nginx_conf(settings))
+
+
+def _policy(settings: Settings) -> None:
+    wiring.make_grants(settings)
+
+
+def _not_for(settings: Settings) -> str:
+    """Say which routes get the template `prefix` instead."""
+    try:
+        template = load_location(settings.template)
+    except TemplateError:
+        return ""  # which is told by itself
+    if not template.knows("Kind"):
+        return " (without {{ Kind }}, so for RayServices alone: others get prefix)"
+    return "" if template.knows("Host") else " (without {{ Host }}, so not for serverless models: they get prefix)"
 
 
 def _manifests(settings: Settings) -> Finding:
-    source = parts.manifests(settings)
-    folder = f"manifests folder {settings.manifests}"
+    source = wiring.manifests(settings)
     try:
         snapshot = source.snapshot()
     except NotSyncedError as error:
-        return folder, str(error)
-    return f"{folder} holds {source.summary()}", "; ".join(snapshot.problems) or None
-
-
-def _permissions(server: ApiServer, settings: Settings) -> Iterator[Finding]:
-    needed = [(each.group, each.plural, verb) for each in kinds.resources() for verb in ("list", "watch")]
-    needed += [("", "events", "create")] if settings.events else []
-    for namespace in settings.namespaces or ("",):
-        where = f"in {namespace}" if namespace else "in all namespaces"
-        for group, resource, verb in needed:
-            attributes = {"group": group, "resource": resource, "verb": verb, "namespace": namespace}
-            yield f"may {verb} {resource} {where}", _caught(partial(_may, server, attributes))
-    for kind in kinds.KINDS.values():
-        yield f"the {kind.routed.kind} CRD is installed", _caught(partial(_crd, server, kind))
-
-
-def _may(server: ApiServer, attributes: dict[str, str]) -> None:
-    review = server.send(
-        "POST",
-        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-        {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-         "spec": {"resourceAttributes": attributes}},
-    )  # fmt: skip
-    status = review.get("status")
-    if not (isinstance(status, dict) and status.get("allowed") is True):
-        raise ApiError("no: bind the role of deploy/ to this account, or name the namespaces it may see")
-
-
-def _crd(server: ApiServer, kind: Kind) -> None:
-    try:
-        server.get(f"/apis/{kind.api_version}")
-    except ApiError as error:
-        raise ApiError(f"no ({error}): install {kind.operator}; rayproxy waits for it") from error
+        return "manifests folder", str(error)
+    return f"manifests folder {settings.manifests} holds {source.summary()}", "; ".join(snapshot.problems) or None
 
 
 def _caught(check: Callable[[], None]) -> str | None:
     try:
         check()
-    except (ApiError, TemplateError, NginxError, OSError) as error:
+    except (ApiError, TemplateError, PolicyError, NginxError, OSError) as error:
         return str(error)
     return None

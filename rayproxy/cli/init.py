@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rayproxy import parts
+from rayproxy import wiring
 from rayproxy.settings import Settings
 
 
@@ -11,5 +11,5 @@ class Init(Settings):
 
     def main(self) -> int:
         """Write it and say which it is."""
-        print(parts.first_revision(parts.make_revisions(self), self).path)
+        print(wiring.first_revision(wiring.make_revisions(self), self).path)
         return 0

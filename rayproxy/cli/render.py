@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pydantic_settings import SettingsConfigDict
 
-from rayproxy import parts
-from rayproxy.kinds import decide
+from rayproxy import wiring
+from rayproxy.cli.claims import held
+from rayproxy.kinds import settle
 from rayproxy.model import Route, Snapshot
 from rayproxy.nginx.render import File, render
 from rayproxy.nginx.template_loader import TemplateChoice
@@ -48,14 +49,15 @@ class Render(Settings):
         snapshot = look(self)
         for problem in snapshot.problems:
             print(f"skipped: {problem}", file=sys.stderr)
-        decisions = decide(snapshot, parts.make_policy(self))
+        grants, _ = wiring.make_grants(self)()
+        decisions = settle(snapshot, wiring.make_policy(self), held(self), grants).decisions
         for decision in decisions:
             if not isinstance(decision, Route):
                 print(f"{type(decision).__name__.lower()}: {decision.ref}: {decision.message}", file=sys.stderr)
-        return render(decisions, template, parts.nginx_conf(self))
+        return render(decisions, template, wiring.nginx_conf(self))
 
     def _print_diff(self, files: Mapping[str, File]) -> int:
-        revisions = parts.make_revisions(self)
+        revisions = wiring.make_revisions(self)
         current = revisions.current()
         live = revisions.files(current, current.sums) if current else {}
         lines: list[str] = []
@@ -68,6 +70,6 @@ class Render(Settings):
 
 def look(settings: Settings) -> Snapshot:
     """Look at the source once, without a daemon."""
-    server = parts.make_api(settings) if settings.source == "kubernetes" else None
-    source = parts.make_source(settings, server, Nobody(), threading.Event())
+    server = wiring.make_api(settings) if settings.source == "kubernetes" else None
+    source = wiring.make_source(settings, server, Nobody(), threading.Event())
     return source.confirm()

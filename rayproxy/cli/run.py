@@ -7,7 +7,7 @@ from rayproxy.settings import Settings
 
 
 class Run(Settings):
-    """Watch RayServices and keep nginx in step."""
+    """Watch what is routed and keep nginx in step."""
 
     def main(self) -> int:
         """Run until a signal."""

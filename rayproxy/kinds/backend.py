@@ -5,33 +5,62 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from rayproxy.model import Service, Target
+from rayproxy.kinds import ports
+from rayproxy.model import Key, Service, Target
+from rayproxy.names import DNS_1035_LABEL, DNS_1123_LABEL
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+# What a ClusterIP in a manifest could lead to besides a Service, where nothing is link-local or reserved.
+NOT_OF_SERVICES = {
+    name: tuple(map(ipaddress.ip_network, networks))
+    for name, networks in {
+        "the metadata service of a cloud": (
+            "100.100.100.200",  # Alibaba
+            "168.63.129.16",  # Azure
+            "192.0.0.192",  # Oracle
+            "fd00:ec2::23", "fd00:ec2::254",  # Amazon
+            "fd20:ce::254",  # Google
+        ),
+        "a translation of an IPv4 address": ("2002::/16", "2001::/32"),  # 6to4, Teredo; NAT64 is reserved
+    }.items()
+}  # fmt: skip
 MAX_MESSAGE = 800  # characters; values out of objects stand in messages, and the API holds names of a megabyte
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which Services may be backends: `allowed` empty means every address that is not refused for itself."""
+    """Which Services may be backends: `allowed` empty means every address that is not refused for itself.
+
+    `gateways` are the Services that calls may be sent to for a model behind them, and no others.
+    """
 
     allowed: tuple[Network, ...] = ()
     unowned: bool = False
+    gateways: tuple[Key, ...] = ()
 
 
 class RejectedError(Exception):
-    """What is wrong with an object for good: `reason` for machines, the words for people."""
+    """What is wrong with an object for good: `reason` for machines, the words for people.
 
-    def __init__(self, reason: str, message: str) -> None:
+    `unknown` says that it is for what could not be read alone.
+    """
+
+    def __init__(self, reason: str, message: str, *, unknown: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
+        self.unknown = unknown
 
 
 class NotYetError(Exception):
-    """What an object still waits for."""
+    """What an object still waits for; `told` is what callers are told of it, the beginning of the words."""
+
+    def __init__(self, message: str, told: str = "") -> None:
+        super().__init__(message)
+        self.told = told
 
 
 def address(service: Service, allowed: tuple[Network, ...]) -> str:
@@ -65,30 +94,90 @@ def _parsed(service: Service) -> Address:
             "InvalidAddress",
             f"the clusterIP {service.cluster_ip[:80]!r} of the Service {service.key} is not an IP address",
         ) from None
-    plain = getattr(found, "ipv4_mapped", None) or found
-    kinds = ("link_local", "multicast", "unspecified", "reserved")
-    kind = next((kind for kind in kinds if getattr(plain, f"is_{kind}")), None)
-    if plain.is_loopback:  # ::1 lies in a reserved block; like 127.0.0.1 it is for tests and for work on one machine
-        kind = None
-    if kind or getattr(found, "scope_id", None):
+    if kind := forbidden(found):
         raise RejectedError(
             "AddressForbidden",
-            f"the clusterIP {found} of the Service {service.key} is {(kind or 'scoped').replace('_', '-')}: "
-            "no Service has such an address",
+            f"the clusterIP {found} of the Service {service.key} is {kind}: no Service has such an address",
         )
     return found
 
 
-class Targets:
-    """The target of a Service, worked out once for as long as the Service is there as it is: no cycle pays for it."""
+def forbidden(address: Address) -> str:
+    """Return what kind of an address it is that neither a Service nor a pod has, or ""."""
+    if getattr(address, "scope_id", None):
+        return "scoped"
+    plain = getattr(address, "ipv4_mapped", None) or address
+    if plain.is_loopback:  # ::1 lies in a reserved block; like 127.0.0.1 it is for tests and for work on one machine
+        return ""
+    kinds = ("link_local", "multicast", "unspecified", "reserved")
+    kind = next((kind.replace("_", "-") for kind in kinds if getattr(plain, f"is_{kind}")), "")
+    return kind or next((name for name, nets in NOT_OF_SERVICES.items() if any(plain in net for net in nets)), "")
 
-    def __init__(self, port: Callable[[Service], int]) -> None:
+
+def serve_port(service: Service) -> int:
+    """Return the port that speaks HTTP, by the names that Ray Serve's have; raise RejectedError."""
+    try:
+        return ports.serve_port(service.ports)
+    except ports.PortError as error:
+        raise RejectedError(error.reason, f"the Service {service.key} {error}") from None
+
+
+def check_names(key: Key, title: str) -> None:
+    """Raise RejectedError where namespace or name cannot be a part of a path and of a Host; `title` is for people."""
+    if not DNS_1123_LABEL.fullmatch(key.namespace):
+        raise RejectedError("InvalidName", f"the namespace {key.namespace[:80]!r} is not a DNS-1123 label")
+    if not DNS_1035_LABEL.fullmatch(key.name):
+        raise RejectedError(
+            "InvalidName",
+            f"the name {key.name[:80]!r} is not a DNS-1035 label (a-z, 0-9 and '-', a letter first, 63 at most): "
+            f"give the {title} such a name",
+        )
+
+
+class Aged(Protocol):
+    """What has an age and a key."""
+
+    @property
+    def created(self) -> str:
+        """Return when it was made, RFC 3339, or ""."""
+
+    @property
+    def key(self) -> Key:
+        """Return namespace and name."""
+
+
+def age(each: Aged) -> tuple[bool, str, Key]:
+    """Return what the older of two sorts first by; no timestamp counts as youngest."""
+    return (not each.created, each.created, each.key)
+
+
+class Targets:
+    """The target of a Service, worked out once for as long as the Service is there as it is: no cycle pays for it.
+
+    `mend` says how a Service comes to have the selector that it lacks.
+    """
+
+    def __init__(self, port: Callable[[Service], int], mend: str) -> None:
         self._port = port
+        self._mend = mend
         self._known: WeakKeyDictionary[Service, dict[tuple[Network, ...], Target]] = WeakKeyDictionary()
 
-    def __call__(self, service: Service, allowed: tuple[Network, ...]) -> Target:
+    def __call__(self, service: Service, policy: Policy) -> Target:
         """Return it; raise RejectedError or NotYetError."""
         known = self._known.setdefault(service, {})
-        if allowed not in known:
-            known[allowed] = Target(address(service, allowed), self._port(service))
-        return known[allowed]
+        if policy.allowed not in known:
+            host, port = address(service, policy.allowed), self._port(service)
+            if leads := ports.rays_own(service.ports, port):
+                raise RejectedError(
+                    "RaysOwnPort",
+                    f"the Service {service.key} has no port for callers: {leads}, which must not be reached from "
+                    "outside. Let it lead to the port where the model listens (with Ray Serve 8000)",
+                )
+            known[policy.allowed] = Target(host, port)
+        if not service.selects and not policy.unowned:
+            raise RejectedError(
+                "NoSelector",
+                f"the Service {service.key} has no selector, so whoever may write its endpoints decides where calls "
+                f"go: {self._mend}, or allow Services without an owner",
+            )
+        return known[policy.allowed]

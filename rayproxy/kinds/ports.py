@@ -40,19 +40,13 @@ def serve_port(ports: Sequence[Port]) -> int:
     """Return `serve`, else `serve-http`, else the only plain `serve-*`, else the only TCP port; raise PortError."""
     tcp = [port for port in ports if port.protocol == "TCP"]
     chosen = _chosen(tcp)
-    if chosen is None or not _is_number(chosen.port):
-        found = ", ".join(_shown(port) for port in ports[:5]) or "none"
+    if chosen is None or not is_number(chosen.port):
+        found = ", ".join(shown(port) for port in ports[:5]) or "none"
         raise PortError("NoServePort", f"has no usable port: name one TCP port 'serve' (found: {found})")
-    if owns := _RAYS_OWN.get(_leads_to(chosen)):
-        raise PortError(
-            "RaysOwnPort",
-            f"has no port for callers: {_shown(chosen)} leads to {_leads_to(chosen)}, {owns}, which must not be "
-            "reached from outside. Let it lead to the Serve port, 8000",
-        )
-    if says := _foreign(chosen):
+    if says := foreign(chosen):
         raise PortError(
             "UnsupportedProtocol",
-            f"has no port that speaks plain HTTP/1.1: {_shown(chosen)} says {says}. Name the HTTP port 'serve' or "
+            f"has no port that speaks plain HTTP/1.1: {shown(chosen)} says {says}. Name the HTTP port 'serve' or "
             "'serve-http', without an appProtocol or with http",
         )
     assert isinstance(chosen.port, int)
@@ -64,7 +58,7 @@ def _chosen(tcp: Sequence[Port]) -> Port | None:
         if named := [port for port in tcp if port.name == name]:
             return named[0]
     serving = [port for port in tcp if port.name.startswith("serve-")]
-    plain = [port for port in serving if not _foreign(port)]
+    plain = [port for port in serving if not foreign(port)]
     if len(plain) == 1:
         return plain[0]
     if serving and not plain:
@@ -72,7 +66,15 @@ def _chosen(tcp: Sequence[Port]) -> Port | None:
     return tcp[0] if len(tcp) == 1 else None
 
 
-def _foreign(port: Port) -> str:
+def rays_own(ports: Sequence[Port], number: int) -> str:
+    """Return what a port leads to that is Ray's own, in words, or ""."""
+    for port in ports:
+        if port.protocol == "TCP" and port.port == number and (owns := _RAYS_OWN.get(_leads_to(port))):
+            return f"{shown(port)} leads to {_leads_to(port)}, {owns}"
+    return ""
+
+
+def foreign(port: Port) -> str:
     """Return what a port says of itself that is not HTTP/1.1 in plain text, or ""."""
     protocol = port.app_protocol.lower()
     if protocol in HTTP:
@@ -91,9 +93,11 @@ def _leads_to(port: Port) -> int | str:
     return target if isinstance(target, int | str) else ""
 
 
-def _shown(port: Port) -> str:
+def shown(port: Port) -> str:
+    """Return name and number, for a message."""
     return f"{port.name or 'unnamed'}={port.port!r}"[:40]
 
 
-def _is_number(port: object) -> bool:
+def is_number(port: object) -> bool:
+    """Tell whether it is the number of a port."""
     return isinstance(port, int) and not isinstance(port, bool) and 1 <= port <= MAX_PORT

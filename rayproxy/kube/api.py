@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 import urllib3
 
 from rayproxy.kube.listing import Listing
+from rayproxy.objects import array, text
 
 JSON = "application/json"
 MAX_BODY = 32 * 1024 * 1024  # bytes of an answer, or of an event; of a list it is its objects that are bounded
@@ -43,6 +44,15 @@ class Deadlines:
     whole: float = 60.0
 
 
+@dataclass(frozen=True)
+class Cause:
+    """One of several reasons that the API server gives: `kind` is its word for it."""
+
+    kind: str
+    field: str
+    message: str
+
+
 class ApiError(Exception):
     """Say what the API server answered instead of success; `status` is 0 where no answer came."""
 
@@ -50,6 +60,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+        self.causes: tuple[Cause, ...] = ()
 
 
 class GarbledError(ApiError):
@@ -218,7 +229,7 @@ def _pool(login: Login) -> urllib3.PoolManager:
         context = _tls_context(login)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise CredentialsError(f"the CA or client certificate for {login.host} cannot be used: {error}") from error
-    options: dict[str, Any] = {"ssl_context": context, "socket_options": _KEEPALIVE, "maxsize": 4}
+    options: dict[str, Any] = {"ssl_context": context, "socket_options": _KEEPALIVE, "maxsize": 16}
     if server_name:
         options |= {"server_hostname": server_name, "assert_hostname": server_name}
     if login.proxy:
@@ -289,14 +300,22 @@ def _error(request: _Request, response: urllib3.BaseHTTPResponse, deadline: floa
     except ApiError:
         body = b""
     try:
-        message = str(json.loads(body)["message"])
+        status = json.loads(body)
+        message = str(status["message"])
     except (ValueError, KeyError, TypeError, RecursionError):  # "404 page not found" is plain text
-        message = body[:200].decode(errors="replace").strip()
+        status, message = None, body[:200].decode(errors="replace").strip()
     try:
         retry_after = float(response.headers.get("Retry-After", ""))
     except ValueError:
         retry_after = None
-    return ApiError(f"{request}: {response.status} {message}", response.status, retry_after)
+    error = ApiError(f"{request}: {response.status} {message}", response.status, retry_after)
+    error.causes = tuple(_causes(status))
+    return error
+
+
+def _causes(status: object) -> Iterator[Cause]:
+    for each in array(status, "details", "causes"):
+        yield Cause(text(each, "reason"), text(each, "field"), text(each, "message"))
 
 
 def _json(request: _Request, text: bytes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 PIECE = 2 << 20  # characters to gather before a value that did not end is tried again: more than etcd stores in one
 LARGEST = 32 << 20  # characters of one value; etcd takes 1.5 MB by default
 WHITE = " \t\r\n"
+GOES_ON = ("", ".", "e", "E")  # what may stand behind a part of a number: 1, 1. and 1.5e+ are parts of 1.5e+1
 
 _decode = json.JSONDecoder().raw_decode
 
@@ -32,6 +33,8 @@ class Listing:
         more = True
         while more:
             name = text.value()
+            if not isinstance(name, str):
+                raise ValueError(f"the name of a member is {name!r:.40}")  # noqa: TRY004 - of what came
             text.expect(":")
             if name in seen and name in ("items", "metadata"):
                 raise ValueError(f"{name} is there twice")
@@ -106,7 +109,7 @@ class _Text:
                 if self._ended:
                     raise
             else:
-                if self._ended or end < len(self._text):  # a number could go on
+                if self._ended or self._text[end : end + 1] not in GOES_ON:
                     self._place = end
                     return value
             # Twice as much each time, so that all tries together read no more than twice what came.

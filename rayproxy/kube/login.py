@@ -5,6 +5,7 @@ Imported only where a cluster is spoken to: that package is half of the daemon's
 
 from __future__ import annotations
 
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from kubernetes.config import ConfigException, incluster_config, kube_config
 from rayproxy.kube.api import ApiServer, CredentialsError, Login
 
 IN_CLUSTER_REFRESH = 60.0  # s; kubelet rotates a projected token long before it expires
+OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 KUBECONFIG_REFRESH = 600.0  # s; a login program may be slow
 
 
@@ -46,8 +48,22 @@ def from_kubeconfig(path: str | None, context: str | None) -> Login:
         return _login(configuration)
     except Exception as error:  # a file that is being written raises whatever the parsers and login programs do
         where = path or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+        words = str(error).rstrip(".")
+        if not any(Path(each).expanduser().exists() for each in where.split(os.pathsep)):
+            words = "there is no such file"
         raise CredentialsError(
-            f"the kubeconfig {where} cannot be used: {error}. Set KUBECONFIG, or use --source manifests"
+            f"the kubeconfig {where} cannot be used: {words}. Set KUBECONFIG or --kubeconfig"
+        ) from error
+
+
+def own_namespace() -> str:
+    """Return the namespace of the pod that this runs in; raise CredentialsError."""
+    try:
+        return OWN_NAMESPACE.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise CredentialsError(
+            f"the pod's own namespace is not known ({error}): mount the token as deploy/ does, or write "
+            "NAMESPACE/NAME in RAYPROXY_NAMES_CONFIGMAP and RAYPROXY_REPLICAS_SERVICE"
         ) from error
 
 

@@ -57,6 +57,10 @@ class UnprovenError(NginxError):
     """Say that a reload was asked for and no proof came that it took effect."""
 
 
+class DrainingError(NginxError):
+    """Say that so many workers drain that no more may be added."""
+
+
 class StoppingError(Exception):
     """Say that the daemon is stopping, so what was under way was abandoned at a safe point."""
 
@@ -134,6 +138,12 @@ class Nginx:
         """Return {worker: is it draining} of a master."""
         return {worker: procfs.title(worker.pid).startswith(DRAINING_TITLE) for worker in procfs.children(master.pid)}
 
+    def draining(self) -> int:
+        """Return how many workers drain, 0 where none serves: then no reload is one too many."""
+        master = self.master()
+        workers = self.workers(master).values() if master else ()
+        return 0 if all(workers) else sum(workers)
+
     def served(self) -> str | None:
         """Ask a worker on a fresh connection which revision it serves; None where nobody answers in time."""
         deadline = time.monotonic() + ANSWER_PATIENCE
@@ -203,11 +213,11 @@ class ManagedNginx(Nginx):
 
     _child: subprocess.Popen[bytes] | None = None
 
-    def ensure_running(self) -> bool:
-        """Start nginx unless it runs; tell whether it was started."""
+    def ensure_running(self) -> None:
+        """Start nginx unless it runs; raise NginxError where it does not answer then."""
         self._reap()
         if self.master():
-            return False
+            return
         self._end_orphans()
         for stale in ("revision.sock", "nginx.pid"):  # of a master that was killed; nginx would not start over them
             (self.run_dir / stale).unlink(missing_ok=True)
@@ -216,13 +226,13 @@ class ManagedNginx(Nginx):
         while self.served() is None:
             if self._child.poll() is not None:
                 raise NotRunningError(
-                    f"nginx exited with {self._child.returncode} at its start; its own words are on stderr above"
+                    f"nginx exited with {self._child.returncode} at its start; its own words are on stderr above. "
+                    "Where they say 'Address already in use', RAYPROXY_LISTEN takes another one"
                 )
             if time.monotonic() > deadline:
                 raise NotRunningError(f"nginx was started and did not answer within {self.timeout:g} s")
             if self._stop.wait(POLL):
                 raise StoppingError
-        return True
 
     def stop(self, grace: float) -> None:
         """Let streams end for `grace` seconds, then end nginx."""

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from rayproxy.kinds import KINDS, route_file
+from rayproxy.kinds import FIRST, KINDS, route_file
+from rayproxy.kinds.base import path
 from rayproxy.model import Decision, Pending, Ref, Refused, Rejection, Route, Suspended, Target
 from rayproxy.names import DNS_1123_SUBDOMAIN, MAX_NAME
 from rayproxy.nginx import routes
-from rayproxy.nginx.templates import LocationTemplate, own
+from rayproxy.nginx.templates import LocationTemplate, own, prefix
 from rayproxy.settings import NginxSettings
 
 UNROUTED: Mapping[type, str] = {
     Pending: "pending", Suspended: "suspended", Refused: "refused", Rejection: "rejected",
 }  # fmt: skip
-FIXED = ("nginx.conf", "fields.conf", "request-fields.conf", "answer-fields.conf")  # change with the settings only
+# What a browser obeys for the whole origin that it comes from. docs/http.md says what each does, and why others pass.
+ORIGIN_FIELDS = (
+    "Set-Cookie", "Clear-Site-Data", "Service-Worker-Allowed", "Strict-Transport-Security", "Public-Key-Pins",
+    "Expect-CT", "Alt-Svc", "NEL", "Report-To", "Accept-CH", "Set-Login", "Use-As-Dictionary",
+    "Sec-Session-Registration", "Secure-Session-Registration",
+)  # fmt: skip
+FIXED = (  # change with the settings only
+    "nginx.conf", "fields.conf", "request-fields.conf", "credential-fields.conf", "answer-fields.conf",
+    "hidden-fields.conf", "origin-fields.conf",
+)  # fmt: skip
 BASE = (*FIXED, "unrouted.conf", "trusted.conf")  # without which nginx cannot load
+HTTP_PORT = 80
+_PLAIN = re.compile(r"[A-Za-z0-9 :]{1,200}")
 SAMPLE = Route(
     Ref("rayservice", "default", "template-check"), "", "/apis/rayservice/template-check", (Target("192.0.2.1", 8000),)
 )
@@ -43,9 +57,18 @@ class NginxConf:
     @property
     def values(self) -> dict[str, object]:
         """Return what the templates know by name."""
-        files = [f"{kind.file_prefix}-*.conf" for kind in KINDS.values()]
-        here = {"listen": self.listen, "run_dir": self.run_dir, "user": self.user, "route_files": files}
-        return dict(self.settings) | here
+        kinds = list(KINDS.values())
+        files = [f"{kind.file_prefix}-*.conf" for kind in kinds]
+        here = {"listen": self.listen, "run_dir": self.run_dir, "user": self.user, "origin_fields": ORIGIN_FIELDS}
+        here |= {"hidden": list(map(spelled, self.settings.hidden_paths))}
+        return dict(self.settings) | here | {"kinds": kinds, "route_files": files}
+
+
+class Marks(NamedTuple):
+    """What the settings say of one model."""
+
+    stream_body: bool = False
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +84,11 @@ class RouteFiles:
     """Render routes; those that were there in the last round as they are now are not rendered again."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[Route, LocationTemplate, bool], Routed] = {}
+        self._last: dict[tuple[Route, LocationTemplate, Marks], Routed] = {}
 
     def __call__(self, wanted: Iterable[Route], template: LocationTemplate, conf: NginxConf) -> dict[str, Routed]:
         """Return {file name: Routed}."""
-        keys = [(route, template, named(conf.settings.stream_bodies, route.ref)) for route in wanted]
+        keys = [(route, template, marks(conf.settings, route.ref)) for route in wanted]
         last = self._last
         self._last = {key: last.get(key) or routed(*key) for key in keys}
         return {route_file(key[0].ref): found for key, found in self._last.items()}
@@ -75,12 +98,12 @@ def render(decisions: Iterable[Decision], template: LocationTemplate, conf: Ngin
     """Return {file name: File} for a whole revision but for revision.conf, which names the revision itself."""
     decisions = list(decisions)
     wanted = [decision for decision in decisions if isinstance(decision, Route)]
-    return render_base(decisions, conf) | route_files(RouteFiles()(wanted, template, conf))
+    return render_base(decisions, wanted, conf) | route_files(RouteFiles()(wanted, template, conf))
 
 
 def empty(conf: NginxConf) -> dict[str, File]:
     """Return the files of a revision without routes."""
-    return render_base([], conf) | route_files({})
+    return render_base([], [], conf) | route_files({})
 
 
 def route_files(found: Mapping[str, Routed]) -> dict[str, File]:
@@ -89,40 +112,64 @@ def route_files(found: Mapping[str, Routed]) -> dict[str, File]:
     return {name: each.file for name, each in found.items()} | {routes.ROUTES: file(routes.text(entries))}
 
 
-def render_base(decisions: Iterable[Decision], conf: NginxConf) -> dict[str, File]:
-    """Return the files without which nginx cannot load, with or without routes."""
-    decisions = list(decisions)
-    states = sorted(unrouted(decisions).items())
-    trusted = [trusted_route(decision) for decision in decisions if trusts(conf.settings.trusted_pages, decision)]
-    values = conf.values | {"unrouted": states, "trusted": trusted}
+def render_base(decisions: Iterable[Decision], served: Collection[Route], conf: NginxConf) -> dict[str, File]:
+    """Return the files without which nginx cannot load; `served` are the routes, those that were kept included."""
+    paths = {path(route.ref) for route in served}
+    found = sorted((where, *said) for where, said in unrouted(decisions).items() if where not in paths)
+    trusted = sorted(
+        trusted_route(route, target)
+        for route in served
+        if trusts(conf.settings.trusted_pages, route)
+        for target in route.targets
+    )
+    values = conf.values | {"unrouted": found, "trusted": trusted}
     return {name: file(own(f"{name}.j2")(values)) for name in BASE}
 
 
-def trusts(pages: Collection[str], decision: Decision) -> bool:
-    """Tell whether an object is routed and its pages are among those that may run as the front end's."""
-    return isinstance(decision, Route) and ("*" in pages or named(pages, decision.ref))
+def trusts(pages: Collection[str], route: Route) -> bool:
+    """Tell whether the pages of a route may run as the front end's."""
+    return "*" in pages or named(pages, route.ref)
 
 
-def trusted_route(route: Decision) -> str:
-    """Return what nginx knows a route by: its name, and the backend that really answers."""
-    assert isinstance(route, Route)
-    return f"{route.ref.name}@{route.targets[0]}"
+def trusted_route(route: Route, target: Target) -> str:
+    """Return what nginx knows a route by: its path, and the backend that really answers, as $backend_host has it."""
+    return f"{path(route.ref)}@{target.name or (target.host if target.port == HTTP_PORT else target)}"
+
+
+def spelled(text: str) -> str:
+    """Return a regular expression for a path in every spelling that means it: escaped, or with empty segments."""
+    return "".join(f"(?:{re.escape(char)}|%{ord(char):02x}){'+' if char == '/' else ''}" for char in text)
 
 
 def named(texts: Iterable[str], ref: Ref) -> bool:
-    """Tell whether an object is among those of a setting: NAME, NAMESPACE/NAME or NAMESPACE/*."""
-    return not {ref.name, f"{ref.namespace}/*", str(ref)}.isdisjoint(texts)
+    """Tell whether an object is among those of a setting: NAMESPACE/NAME, NAMESPACE/*, or NAME of the first kind.
+
+    A name alone was given to one model, and another namespace must not have what it was given with another kind.
+    """
+    names = {f"{ref.namespace}/*", str(ref)} | ({ref.name} if ref.kind == FIRST else set())
+    return not names.isdisjoint(texts)
 
 
-def routed(route: Route, template: LocationTemplate, stream_body: bool = False) -> Routed:  # noqa: FBT001, FBT002
+def marks(settings: NginxSettings, ref: Ref) -> Marks:
+    """Return what the settings say of a model by its name; `*` stands in nginx.conf, once for all."""
+    return Marks(named(settings.stream_bodies, ref), named(settings.trusted_pages, ref))
+
+
+def routed(route: Route, template: LocationTemplate, of: Marks = Marks()) -> Routed:  # noqa: B008 - it is frozen
     """Render one route. Every value in it was checked by type before it came here."""
-    (target,) = route.targets
+    target, *lighter = route.targets
+    template = suited(template, route)
     values: dict[str, object] = {
+        "Kind": route.ref.kind,
         "Name": route.ref.name,
         "Namespace": route.ref.namespace,
         "ClusterIP": target.host,
         "Port": target.port,
-        "StreamBody": stream_body,
+        "Host": target.name,
+        "Lighter": str(lighter[0]) if lighter else "",
+        "Percent": lighter[0].weight if lighter else 0,
+        "StreamBody": of.stream_body,
+        "Trusted": of.trusted,
     }
     text = template.render(values)
     if template.adds_redirect:
@@ -130,18 +177,32 @@ def routed(route: Route, template: LocationTemplate, stream_body: bool = False) 
     return Routed(route, file(text), routes.entry(route))
 
 
-def unrouted(decisions: Iterable[Decision]) -> dict[str, str]:
-    """Return {name: pending | suspended | refused | rejected} of the names that have no route.
+def suited(template: LocationTemplate, route: Route) -> LocationTemplate:
+    """Return the template, or `prefix` where it knows only the first kind's paths, or no Host but the caller's."""
+    fits = route.ref.kind == FIRST or template.knows("Kind")
+    fits &= template.knows("Host") or not any(target.name for target in route.targets)
+    return template if fits else prefix()
 
-    Of two RayServices of one name one is rejected for it, so whatever the other is wins.
+
+def unrouted(decisions: Iterable[Decision]) -> dict[str, tuple[str, str]]:
+    """Return {path: (pending | suspended | refused | rejected, why)} of the paths that have no route.
+
+    Of two objects of one kind and name one is rejected for it, so whatever the other is wins.
     """
-    decisions = sorted(decisions, key=lambda decision: not isinstance(decision, Rejection))
-    found = {decision.ref.name: type(decision) for decision in decisions}
-    return {
-        name: UNROUTED[kind]
-        for name, kind in found.items()
-        if kind in UNROUTED and len(name) <= MAX_NAME and DNS_1123_SUBDOMAIN.fullmatch(name)
-    }
+    rejected_first = sorted(decisions, key=lambda decision: not isinstance(decision, Rejection))
+    found = {path(each.ref): each for each in rejected_first if _is_name(each.ref.name)}
+    return {where: (UNROUTED[type(each)], _why(each)) for where, each in found.items() if type(each) in UNROUTED}
+
+
+def _why(decision: Decision) -> str:
+    """Return what callers are told of it besides its state: words that are safe in a file, or ""."""
+    why = {Pending: "told", Refused: "reason"}.get(type(decision), "")
+    words = getattr(decision, why, "")
+    return words if _PLAIN.fullmatch(words) else ""
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= MAX_NAME and bool(DNS_1123_SUBDOMAIN.fullmatch(text))
 
 
 def revision_conf(revision: str, run_dir: str) -> str:

@@ -17,6 +17,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rayproxy.model import Route
@@ -151,7 +152,7 @@ class Revisions:
         staged.symlink_to(Path("revisions") / revision.name)
         staged.rename(self.link)
 
-    def settle(self) -> None:
+    def fsync(self) -> None:
         """Let what was written reach the disk; raise OSError.
 
         Not needed before: after a power cut a torn tree is known by its hash, and the one before it is used.
@@ -167,21 +168,22 @@ class Revisions:
         """Remove a candidate that was refused; never the current one."""
         current = self.current()
         if current is None or current.name != revision.name:
-            self._remove(revision)
+            self._remove(revision, current)
 
     def prune(self) -> None:
         """Remove all but the newest few revisions, and never the current one or anything that is not ours."""
         current = self.current()
         for revision in self._newest_first()[KEEP:]:
             if current is None or revision.name != current.name:
-                self._remove(revision)
+                self._remove(revision, current)
 
-    def _remove(self, revision: Revision) -> None:
+    def _remove(self, revision: Revision, current: Revision | None) -> None:
         """Take its name away first: a kill in the middle leaves a leftover, never half a revision."""
         going = self.folder / f".tmp-old-{revision.name}"
         with contextlib.suppress(OSError):
             revision.path.rename(going)
-        shutil.rmtree(going, ignore_errors=True)
+        remove = partial(shutil.rmtree, going, ignore_errors=True)
+        self._linker.unlink(remove, revision.sums, current.path if current else None)
 
     def _newest_first(self) -> list[Revision]:
         def written(revision: Revision) -> int:

@@ -12,8 +12,10 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
-from rayproxy.model import Ref, Route, Target
+from rayproxy.kinds.base import path
+from rayproxy.model import WHOLE, Ref, Route, Target
 
 ROUTES = "routes.json"
 _OLD_FILE = re.compile(r"ray-(.+)\.conf")
@@ -22,9 +24,15 @@ _OLD_TARGET = re.compile(r"http://(\[[0-9a-f:.]+\]|[0-9.]+):([0-9]+)")
 
 def entry(route: Route) -> str:
     """Return what stands of one route in routes.json."""
-    targets = [{"host": target.host, "port": target.port} for target in route.targets]
+    targets = [_entry(target) for target in route.targets]
     ref = {"kind": route.ref.kind, "namespace": route.ref.namespace, "name": route.ref.name}
     return json.dumps(ref | {"path": route.path, "targets": targets})
+
+
+def _entry(target: Target) -> dict[str, object]:
+    more: dict[str, object] = {"name": target.name} if target.name else {}
+    more |= {"weight": target.weight} if target.weight != WHOLE else {}
+    return {"host": target.host, "port": target.port} | more
 
 
 def text(entries: Mapping[str, str]) -> str:
@@ -38,15 +46,21 @@ def read(routes: str) -> Mapping[str, Route]:
     """Return {file name: route} of a routes.json; raise ValueError where it is none."""
     try:
         return MappingProxyType({name: _route(found) for name, found in json.loads(routes).items()})
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{ROUTES} is not what this version writes: {error!r}") from error
 
 
 def _route(found: Mapping[str, object]) -> Route:
     ref = Ref(*(str(found[name]) for name in ("kind", "namespace", "name")))
     targets = found["targets"]
-    assert isinstance(targets, list)
-    return Route(ref, "", str(found["path"]), tuple(Target(each["host"], each["port"]) for each in targets))
+    if not isinstance(targets, list):
+        raise TypeError(f"targets is no list: {targets!r:.40}")
+    return Route(ref, "", str(found["path"]), tuple(map(_target, targets)))
+
+
+def _target(found: Mapping[str, Any]) -> Target:
+    weight = int(found.get("weight", WHOLE))
+    return Target(str(found["host"]), int(found["port"]), str(found.get("name", "")), weight=weight)
 
 
 def taken_over(files: Mapping[str, str]) -> Mapping[str, Route]:
@@ -57,4 +71,5 @@ def taken_over(files: Mapping[str, str]) -> Mapping[str, Route]:
 
 def _old_route(name: str, conf: str) -> Route:
     targets = tuple(Target(host, int(port)) for host, port in _OLD_TARGET.findall(conf)[:1])
-    return Route(Ref("rayservice", "", name), "", f"/apis/rayservice/{name}", targets)
+    ref = Ref("rayservice", "", name)
+    return Route(ref, "", path(ref), targets)

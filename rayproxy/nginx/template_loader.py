@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog
+
 from rayproxy.nginx.templates import LocationTemplate, TemplateError, load_location
 
 
@@ -26,6 +28,9 @@ class TemplateChoice:
             if self._good is None:
                 raise
             return self._good, (f"{error}; the last good one is used",)
+        if template != self._good:
+            for gap in template.gaps:
+                structlog.get_logger().warning("the location template has a gap", template=template.name, gap=gap)
         self._good = template
         return template, ()
 

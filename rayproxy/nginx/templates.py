@@ -1,15 +1,15 @@
 """Read the nginx templates: the project's own, and the operator's location template.
 
-A location template is text with {{ Name }}, {{ Namespace }}, {{ ClusterIP }} and {{ Port }} in it, and {% if %} where
-wanted, such as {% if StreamBody %}; the dots of Go templates, {{ .Name }}, are understood. Loops, filters, calls and
-everything else of jinja2 are refused when the template is read: so a bad template is one clear error before anything
-is rendered, and none can run for ever or blow up.
+A location template is text with {{ Kind }}, {{ Name }}, {{ Namespace }}, {{ ClusterIP }} and {{ Port }} in it, and
+{% if %} where wanted, such as {% if StreamBody %} and {% if Trusted %}; the dots of Go templates, {{ .Name }}, are
+understood. Loops, filters, calls and everything else of jinja2 are refused when the template is read: so a bad
+template is one clear error before anything is rendered, and none can run for ever or blow up.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,11 +20,26 @@ from jinja2 import nodes
 _PACKAGE = Path(__file__).parents[1]
 FOLDER = next(path for path in (_PACKAGE / "_nginx", _PACKAGE.parent / "nginx") if path.is_dir())
 
-BUILT_IN = ("prefix", "documented")
-VARIABLES = ("ClusterIP", "Name", "Namespace", "Port", "StreamBody")
+PREFIX = "prefix"
+BUILT_IN = {PREFIX: PREFIX, "regex": "regex", "documented": "regex"}  # the last one is an old name
+VARIABLES = (
+    "ClusterIP", "Host", "Kind", "Lighter", "Name", "Namespace", "Percent", "Port", "StreamBody", "Trusted",
+)  # fmt: skip
 MAX_TEMPLATE_BYTES = 64 * 1024
 
 ANSWER_FIELDS = "include answer-fields.conf;"
+
+# A list of a location replaces the server's: (directive, what brings the list back, what passes without it).
+_LISTS = (
+    (
+        "proxy_set_header", ("credential-fields.conf;", "request-fields.conf;"),
+        "callers' cookies and Authorization reach its models, trusted or not",
+    ),
+    (
+        "proxy_hide_header", ("origin-fields.conf;",),
+        "cookies, and whatever else a browser keeps for the front end's origin, come from its models, trusted or not",
+    ),
+)  # fmt: skip
 
 _COMMENT = re.compile(r"#.*")
 _ADD_HEADER = re.compile(r"\badd_header\b")
@@ -56,12 +71,19 @@ class LocationTemplate:
     @property
     def adds_redirect(self) -> bool:
         """Tell whether the slash-less path needs a location of its own: prefix locations redirect by themselves."""
-        return self.name != "prefix"
+        return self.name != PREFIX
 
     @property
-    def can_stream_bodies(self) -> bool:
-        """Tell whether it makes a difference for routes whose request bodies are to be streamed."""
-        return any(name.name == "StreamBody" for name in _environment.parse(self.text).find_all(nodes.Name))
+    def gaps(self) -> Iterator[str]:
+        """Yield what passes between callers and models since a list of its own replaces the proxy's."""
+        directives = _COMMENT.sub("", self.text)
+        for directive, includes, passes in _LISTS:
+            if re.search(rf"\b{directive}\b", directives) and not any(name in directives for name in includes):
+                yield f"{directive} of its own, and not `include {includes[0]}` beside it: {passes}"
+
+    def knows(self, variable: str) -> bool:
+        """Tell whether a variable makes a difference."""
+        return variable in _variables(self.text)
 
     def render(self, values: dict[str, object]) -> str:
         """Return the location's text for one route; raise TemplateError, for a number compared with a text, say."""
@@ -72,8 +94,8 @@ class LocationTemplate:
 
 
 def load_location(choice: str) -> LocationTemplate:
-    """Load `prefix`, `documented` or a file; raise TemplateError that says what to mend."""
-    path = FOLDER / f"ray-location.{choice}.conf.j2" if choice in BUILT_IN else Path(choice)
+    """Load `prefix`, `regex` or a file; raise TemplateError that says what to mend."""
+    path = FOLDER / f"ray-location.{BUILT_IN[choice]}.conf.j2" if choice in BUILT_IN else Path(choice)
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_TEMPLATE_BYTES + 1)
@@ -85,7 +107,13 @@ def load_location(choice: str) -> LocationTemplate:
         text = raw.decode()
     except UnicodeDecodeError as error:
         raise TemplateError(f"the location template {path} is not UTF-8: {error.reason}") from error
-    return check_location(choice, text)
+    return check_location(BUILT_IN.get(choice, choice), text)
+
+
+@lru_cache(maxsize=1)
+def prefix() -> LocationTemplate:
+    """Return the template that any route can have."""
+    return load_location(PREFIX)
 
 
 def check_location(name: str, text: str) -> LocationTemplate:
@@ -117,6 +145,11 @@ def _check_node(name: str, node: nodes.Node) -> None:
             f"{where}: {type(node).__name__.lower()} is not allowed; "
             "a location template has variables and {% if %} only"
         )
+
+
+@lru_cache(maxsize=16)
+def _variables(text: str) -> frozenset[str]:
+    return frozenset(name.name for name in _environment.parse(text).find_all(nodes.Name))
 
 
 @lru_cache(maxsize=16)

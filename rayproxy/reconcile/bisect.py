@@ -20,14 +20,12 @@ Test = Callable[[Files], None]  # raises ConfigRefusedError
 def accept(test: Test, start: Files, wishes: Sequence[str], desired: Files) -> tuple[dict[str, File], dict[str, str]]:
     """Return (the files that nginx takes, {refused file: nginx's words}).
 
-    `start` must load by itself; `wishes` are the names that should become as in `desired`, in order of precedence.
+    `start` must load by itself; `wishes`, one or more, are the names that should become as in `desired`, in order of
+    precedence.
     Raises ConfigRefusedError when `start` does not load, or when too much is refused to be one route's fault.
     """
-    if not wishes:
-        test(start)
-        return dict(start), {}
     search = _Search(test, start, desired)
-    search.settle(list(wishes))
+    search.search(list(wishes))
     if search.refused and len(search.refused) == len(wishes):
         test(start)  # is it all of them, or what they are added to?
     return search.accepted, search.refused
@@ -42,7 +40,7 @@ class _Search:
         self.accepted = dict(start)
         self.refused: dict[str, str] = {}
 
-    def settle(self, wishes: list[str]) -> None:
+    def search(self, wishes: list[str]) -> None:
         error = self._try(wishes)
         if error is None:
             return
@@ -51,11 +49,11 @@ class _Search:
             return
         if error.file in wishes and (own_fault := self._own_fault(error.file)):
             self.refused[error.file] = str(own_fault)
-            self.settle([name for name in wishes if name != error.file])
+            self.search([name for name in wishes if name != error.file])
             return
         middle = len(wishes) // 2
-        self.settle(wishes[:middle])
-        self.settle(wishes[middle:])
+        self.search(wishes[:middle])
+        self.search(wishes[middle:])
 
     def _own_fault(self, blamed: str) -> ConfigRefusedError | None:
         """Try the blamed file alone, once: of two that collide nginx blames the same one in every half."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-QUIET = 0.3  # s without a change before a batch is complete
-MOST = 2.0  # s that a batch may wait for quiet
+DEBOUNCE = 0.3  # s without a change before a batch is complete
+MAX_DELAY = 2.0  # s that a batch may wait for that
 BURST = 4
 REFILL = 4.0  # s for one more reload; 500 objects changed 20 times in a minute make at most 19 reloads
 DRAINING = 30.0  # s between reloads while many workers drain
@@ -30,7 +30,7 @@ class Pace:
         self._first = now if self._first is None else self._first
         self._last = now
 
-    def took(self) -> float | None:
+    def take(self) -> float | None:
         """Take the changes noted so far; return when the first of them came."""
         first, self._first = self._first, None
         return first
@@ -44,7 +44,8 @@ class Pace:
         """Return when the noted changes should be taken, or None when there are none."""
         if self._first is None:
             return None
-        due = self._first if self._first - self._reloaded >= MOST else min(self._last + QUIET, self._first + MOST)
+        calm = self._first - self._reloaded >= MAX_DELAY
+        due = self._first if calm else min(self._last + DEBOUNCE, self._first + MAX_DELAY)
         if crowded:
             due = max(due, self._reloaded + DRAINING)
         if (available := self._available(now)) < 1:

@@ -7,11 +7,14 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
+
 from rayproxy.nginx.process import ManagedNginx, NginxError, NotRunningError, StoppingError, UnprovenError
 from rayproxy.nginx.procfs import Process
 from rayproxy.reconcile.backoff import Backoff
 from rayproxy.reconcile.debounce import Pace
 from rayproxy.reconcile.reconciler import Outcome, Reconciler
+from rayproxy.reconcile.room import CROWDED
 
 TICK = 0.25  # s; how soon a dead nginx is seen
 RETRY_CAP = 60.0  # s
@@ -29,6 +32,29 @@ class Report(Protocol):
 
     def nginx(self, workers: int, draining: int) -> None:
         """Take how many workers serve and how many drain."""
+
+
+@dataclass(frozen=True)
+class Both:
+    """Tell two."""
+
+    first: Report
+    second: Report
+
+    def done(self, outcome: Outcome, seconds: float, waited: float | None) -> None:
+        """Take a cycle's outcome, how long it took, and how long ago the first change behind it came."""
+        self.first.done(outcome, seconds, waited)
+        self.second.done(outcome, seconds, waited)
+
+    def failed(self, error: Exception) -> None:
+        """Take what ended a cycle."""
+        self.first.failed(error)
+        self.second.failed(error)
+
+    def nginx(self, workers: int, draining: int) -> None:
+        """Take how many workers serve and how many drain."""
+        self.first.nginx(workers, draining)
+        self.second.nginx(workers, draining)
 
 
 @dataclass
@@ -56,14 +82,15 @@ class Loop:
         self._start = Backoff(NGINX_CAP)  # of its own: a source that has failed for long must not keep nginx down
         self._heal = Backoff(NGINX_CAP)
         self._master: Process | None = None
-        self._crowded = False
+        self._scarce = 0  # 1 where so many workers drain that reloads are rarer, 2 where none is possible
+        self._again: float | None = None  # when changes may go that wait
 
     def run(self) -> None:
         """Run until stopped."""
         self._pace.changed(time.monotonic())
         while not self._signals.stop.is_set():
             self.beat = time.monotonic()
-            if self._signals.wake.is_set():
+            if self._signals.wake.is_set() or self._wait_is_over():
                 self._signals.wake.clear()
                 self._pace.changed(self.beat)
             try:
@@ -72,6 +99,12 @@ class Loop:
             except StoppingError:
                 return
             self._signals.wake.wait(self._pause())
+
+    def _wait_is_over(self) -> bool:
+        """Tell, once, that changes may go that had to wait."""
+        over = self._again is not None and self.beat >= self._again
+        self._again = None if over else self._again
+        return over
 
     def _due(self) -> bool:
         try:
@@ -82,13 +115,13 @@ class Loop:
                 self._failed(error)
             return False
         now = time.monotonic()
-        due = self._pace.due(now, crowded=self._crowded)
+        due = self._pace.due(now, crowded=self._scarce == 1)
         moments = (due, self._retry.at, self._resync_at, now if self._signals.resync.is_set() else None)
         return any(moment is not None and now >= moment for moment in moments)
 
     def _pause(self) -> float:
         now = time.monotonic()
-        due = self._pace.due(now, crowded=self._crowded)
+        due = self._pace.due(now, crowded=self._scarce == 1)
         return TICK if due is None else min(TICK, max(0.0, due - now))
 
     def _cycle(self) -> None:
@@ -97,9 +130,10 @@ class Loop:
         if resync:
             self._signals.resync.clear()
             self._resync_at = started + self._resync
-        first = self._pace.took()
+        first = self._pace.take()
         try:
             outcome = self._reconciler.run_once(resync=resync)
+            self._again = outcome.again
             if outcome.reloaded:
                 self._pace.reloaded(time.monotonic())
             now = time.monotonic()
@@ -134,9 +168,18 @@ class Loop:
         workers = self._nginx.workers(master) if master else {}
         draining = sum(workers.values())
         self._report.nginx(len(workers) - draining, draining)
-        self._crowded = draining > 2 * self._reconciler.rules.nginx.settings.workers
-        changed, self._master = master != self._master, master
-        return master is not None and (changed or self._must_heal(workerless=draining == len(workers)))
+        changed = master != self._master
+        if changed:
+            _tell_of_nginx(self._master, master)
+        self._master = master
+        room = self._has_room_again(draining)
+        return master is not None and (changed or room or self._must_heal(workerless=draining == len(workers)))
+
+    def _has_room_again(self, draining: int) -> bool:
+        """Note how many workers drain; tell whether a reload may be possible that was not."""
+        most = self._reconciler.config.nginx.settings.max_draining
+        before, self._scarce = self._scarce, (draining > CROWDED * most) + (draining >= most)
+        return self._scarce < before
 
     def _must_heal(self, *, workerless: bool) -> bool:
         if not workerless:
@@ -145,3 +188,14 @@ class Loop:
             self._heal.failed()
             return True
         return False
+
+
+def _tell_of_nginx(before: Process | None, now: Process | None) -> None:
+    """Log that nginx runs, has ended, or was started anew: nothing else says that it died."""
+    log = structlog.get_logger()
+    if not before:
+        log.info("nginx runs", pid=now and now.pid)
+    elif not now:
+        log.warning("nginx has ended", pid=before.pid)
+    else:
+        log.warning("nginx has ended, and another one runs", pid=now.pid, before=before.pid)

@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
-from rayproxy.kinds import KINDS, decide, route_file
+from rayproxy.kinds import KINDS, route_file, settle
 from rayproxy.kinds.backend import Policy
+from rayproxy.kinds.base import Kind
+from rayproxy.kinds.grants import Grants
+from rayproxy.kinds.names import Settled, holders
+from rayproxy.ledger.ledger import Ledger
 from rayproxy.model import Decision, Rejection, Route, Snapshot
 from rayproxy.nginx import render
-from rayproxy.nginx.process import ConfigRefusedError, Nginx, UnprovenError
-from rayproxy.nginx.render import BASE, FIXED, File, Routed, RouteFiles
+from rayproxy.nginx.process import ConfigRefusedError, DrainingError, Nginx, UnprovenError
+from rayproxy.nginx.render import BASE, FIXED, File, NginxConf, Routed, RouteFiles
 from rayproxy.nginx.revisions import Revision, Revisions
 from rayproxy.nginx.routes import entry
 from rayproxy.nginx.templates import BUILT_IN, LocationTemplate
 from rayproxy.reconcile.bisect import accept
+from rayproxy.reconcile.damping import Damped, Damping
 from rayproxy.reconcile.plan import Changes, plan, vanishes_at_once
+from rayproxy.reconcile.room import Room
 from rayproxy.sources.base import Source
 
+NOTHING = Settled((), {}, ())
+KEPT = "; its last good version goes on being served"
 LARGE = 1000  # routes; below, nginx -t on the whole takes some 30 ms
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What an operator decided; `template` returns the location template to use now and what is wrong with it."""
+class Config:
+    """What a cycle goes by besides the objects.
+
+    `template` and `grants` return what to use now, and what is wrong with it; `answering` returns a route with its
+    requests for those alone of whom it is known that they answer.
+    """
 
     policy: Policy
-    nginx: render.NginxConf
+    nginx: NginxConf
     template: Callable[[], tuple[LocationTemplate, tuple[str, ...]]]
+    grants: Callable[[], tuple[Grants, tuple[str, ...]]]
+    answering: Callable[[Route], Route] = lambda route: route
 
 
 @dataclass(frozen=True)
@@ -38,14 +53,22 @@ class Desired:
     snapshot: Snapshot
     decisions: tuple[Decision, ...]
     routes: Mapping[str, Routed]
-    base: Mapping[str, File]
+    nginx: NginxConf
     problems: tuple[str, ...]
     independent: bool  # no route's file can collide with another's: the template is one of our own
+    settled: Settled = NOTHING  # before nginx's word
+    damped: Damped = field(default_factory=Damped)
+
+    @property
+    def told(self) -> tuple[Decision, ...]:
+        """Return what is decided of each object, those included whose change waits."""
+        return tuple({**{each.ref: each for each in self.decisions}, **self.damped.waiting}.values())
 
     @cached_property
     def files(self) -> dict[str, File]:
         """Return every file of the revision but for revision.conf, which names the revision itself."""
-        return {**self.base, **render.route_files(self.routes)}
+        served = [each.route for each in self.routes.values()]
+        return render.render_base(self.decisions, served, self.nginx) | render.route_files(self.routes)
 
     @cached_property
     def sums(self) -> dict[str, str]:
@@ -75,17 +98,23 @@ class Outcome:
     revision: str
     changes: Changes
     reloaded: bool
+    again: float | None = None  # monotonic s, when changes may be served that wait for now
+    waits: str = ""  # why nothing that was found to change is served
 
 
 class Reconciler:
     """The parts together. What is live is never remembered here, it is read back each time."""
 
-    def __init__(self, source: Source, revisions: Revisions, nginx: Nginx, rules: Rules) -> None:
+    def __init__(self, source: Source, ledger: Ledger, revisions: Revisions, nginx: Nginx, config: Config) -> None:
         self.source = source
+        self.ledger = ledger
         self.revisions = revisions
         self.nginx = nginx
-        self.rules = rules
+        self.config = config
         self._route_files = RouteFiles()
+        self._damping = Damping()
+        settings = config.nginx.settings
+        self._room = Room(settings.max_draining, settings.workers, settings.worker_shutdown_timeout)
         self._refused: dict[str, tuple[str, str]] = {}  # file -> (digest, nginx's words): not tried twice as it is
 
     def run_once(self, *, resync: bool = False) -> Outcome:
@@ -96,12 +125,16 @@ class Reconciler:
         try:
             # 1. observe: everything at once, or nothing is changed
             snapshot = self.source.snapshot()
-            # 2. desire: what becomes of each object; the accepted ones rendered
-            desired = self._desire(snapshot)
-            # 3. current: read back from disk
+            # 2. current: what is live, read back from disk
             current = self._current(resync=resync)
+            # 3. desire: what becomes of each object, and whose each name is; the accepted ones rendered
+            desired = self._desire(snapshot, current)
             # 4. plan: what is unknown is held, and a second look decides where most would vanish
             desired, changes = self._plan(desired, current)
+            self.ledger.note(desired.settled)
+            wishes = frozenset(ref.namespace for ref in self._damping.changed(desired.decisions))
+            if waits := self._lacks_room(wishes) if changes and current.revision else "":
+                return self._unchanged(desired, waits)
             # 5. accept: written and tested; what nginx refuses is left out, and only that
             candidate, desired = self._accept(desired, current, changes)
         except Exception:
@@ -109,25 +142,48 @@ class Reconciler:
             raise
         # 6. apply: switched, reloaded, proven, or switched back
         reloaded = self._apply(candidate, current.revision)
+        if reloaded:
+            self._room.took(wishes, time.monotonic())
         reloaded |= self._mend(candidate)
+        self._damping.took(desired.decisions, time.monotonic())
         # 7. report: whoever called tells everyone
-        return Outcome(desired.decisions, desired.problems, candidate.name, changes, reloaded)
+        return Outcome(desired.told, desired.problems, candidate.name, changes, reloaded, desired.damped.again)
+
+    def _lacks_room(self, wishes: frozenset[str] = frozenset()) -> str:
+        """Return why too many workers drain for one more reload, which these namespaces wish for, or ""."""
+        return self._room.lacks(self.nginx.draining(), wishes, self._damping.namespaces, time.monotonic())
+
+    def _unchanged(self, desired: Desired, waits: str) -> Outcome:
+        """Go on serving what is served; what is only said of objects is told all the same."""
+        served, live = self._damping.unchanged(desired.decisions), self.revisions.current()
+        if served is None or live is None:  # after a restart: it is not known what of all this is served
+            raise DrainingError(waits)
+        self._mend(live)
+        told = replace(desired, decisions=served).told
+        again = desired.damped.again
+        return Outcome(told, desired.problems, live.name, Changes(), reloaded=False, again=again, waits=waits)
 
     def _mend(self, revision: Revision | None) -> bool:
         """Reload where nginx serves something else than this revision: restarted, or without a worker."""
         if revision is None or self.nginx.served() == revision.name:
             return False
+        if words := self._lacks_room():
+            raise DrainingError(words)
         self.nginx.reload(revision.name)
         return True
 
-    def _desire(self, snapshot: Snapshot) -> Desired:
-        template, problems = self.rules.template()
-        decisions = decide(snapshot, self.rules.policy)
-        wanted = [decision for decision in decisions if isinstance(decision, Route)]
-        routes = self._route_files(wanted, template, self.rules.nginx)
-        base = render.render_base(decisions, self.rules.nginx)
+    def _desire(self, snapshot: Snapshot, current: Current) -> Desired:
+        template, problems = self.config.template()
+        grants, wrong = self.config.grants()
+        held = self.ledger.held(holders((*self._damping.routes, *current.routes.values())))
+        settled = settle(snapshot, self.config.policy, held, grants)
+        decided = [self.config.answering(each) if isinstance(each, Route) else each for each in settled.decisions]
+        damped = self._damping.damp(decided, time.monotonic())
+        wanted = [decision for decision in damped.served if isinstance(decision, Route)]
+        routes = self._route_files(wanted, template, self.config.nginx)
+        problems += wrong + snapshot.problems + self.ledger.problems
         independent = template.name in BUILT_IN
-        return Desired(snapshot, tuple(decisions), routes, base, problems + snapshot.problems, independent)
+        return Desired(snapshot, damped.served, routes, self.config.nginx, problems, independent, settled, damped)
 
     def _current(self, *, resync: bool) -> Current:
         """Read the live revision; at a resync every byte of it, and what nginx refused gets another chance."""
@@ -142,15 +198,19 @@ class Reconciler:
         held = self._hold(desired, current)
         changes = plan(current.sums, held.sums)
         if vanishes_at_once(current.routes, changes):
-            held = self._hold(self._desire(self.source.confirm()), current)
+            held = self._hold(self._desire(self.source.confirm(), current), current)
             changes = plan(current.sums, held.sums)
         return held, changes
 
     def _hold(self, desired: Desired, current: Current) -> Desired:
         """Keep what is live where what should be is not known, or was refused by nginx as it is."""
         missing = {name: route for name, route in current.routes.items() if name not in desired.routes}
-        routes = {**self._live(_unknown(missing, desired.snapshot), current), **desired.routes}
-        return self._without_refused(replace(desired, routes=routes), current)
+        unread = _unread(missing, desired.decisions)
+        kept = self._live({**_unknown(missing, desired.snapshot), **unread}, current)
+        refs = {route.ref for route in unread.values()}
+        decisions = tuple(_kept(each) if each.ref in refs else each for each in desired.decisions)
+        held = replace(desired, decisions=decisions, routes={**kept, **desired.routes})
+        return self._without_refused(held, current)
 
     def _live(self, routes: Mapping[str, Route], current: Current) -> dict[str, Routed]:
         """Return routes as they are live."""
@@ -171,9 +231,7 @@ class Reconciler:
         kept = self._live({name: current.routes[name] for name in refused.keys() & current.routes.keys()}, current)
         decisions = tuple(_refuse(decision, refused, kept) for decision in desired.decisions)
         routes = {name: each for name, each in desired.routes.items() if name not in refused} | kept
-        return replace(
-            desired, decisions=decisions, routes=routes, base=render.render_base(decisions, self.rules.nginx)
-        )
+        return replace(desired, decisions=decisions, routes=routes)
 
     def _accept(self, desired: Desired, current: Current, changes: Changes) -> tuple[Revision, Desired]:
         """Write the desired revision and test it; leave out what nginx refuses, and only that."""
@@ -192,21 +250,26 @@ class Reconciler:
             start |= self.revisions.files(live, live.sums.keys() & set(wishes))
         # oldest first: the younger one loses
         wishes.sort(key=lambda name: (desired.routes[name].route.created or "~", name))
-        _, refused = accept(
-            lambda files: self.revisions.discard(self._tested(files, live)), start, wishes, desired.files
-        )
+        _, refused = accept(partial(self._try, live), start, wishes, desired.files)
         if not refused:  # what failed a moment ago passes now: the world outside the files changed
             raise first_words
         self._refused |= {name: (desired.files[name].digest, words) for name, words in refused.items()}
         desired = self._without_refused(desired, current)
         return self._tested(desired.files, live), desired
 
+    def _try(self, current: Revision | None, files: Mapping[str, File]) -> None:
+        """Test files together, and keep nothing of them; raise ConfigRefusedError."""
+        self.revisions.discard(self._tested(files, current))
+
     def _tested(
         self, files: Mapping[str, File], current: Revision | None, suspects: Mapping[str, File] | None = None
     ) -> Revision:
-        """Write a revision and return it if nginx -t passes on it, or on the suspects among its files alone."""
+        """Write a revision and return it if nginx -t passes on it, or on the suspects among its files alone.
+
+        The suspects are written, not linked: a file that was linked for a moment would be read again the next time.
+        """
         candidate = self.revisions.write(files, current)
-        tested = candidate if suspects is None else self.revisions.write(suspects, current)
+        tested = candidate if suspects is None else self.revisions.write(suspects, None)
         try:
             self.nginx.test(tested.conf)
         except BaseException:
@@ -229,26 +292,39 @@ class Reconciler:
                 self.revisions.activate(previous)
                 self.nginx.reload(previous.name)
             raise
-        self.revisions.settle()
+        self.revisions.fsync()
         self.revisions.prune()
         return True
 
 
 def _unknown(missing: Mapping[str, Route], snapshot: Snapshot) -> dict[str, Route]:
     """Return the live routes whose objects may well be there; a Service that is known to be gone takes its route."""
-    kinds = [kind for kind in KINDS.values() if kind.routed in snapshot.unknown]
-    there = {
-        kind.name: None
-        if kind.services in snapshot.unknown
-        else {service.cluster_ip for service in snapshot.of(kind.services)}
-        for kind in kinds
-    }
+    there = {kind.name: _addresses(kind, snapshot) for kind in KINDS.values() if kind.routed in snapshot.unknown}
     return {name: route for name, route in missing.items() if route.ref.kind in there and _leads_to(route, there)}
+
+
+def _addresses(kind: Kind, snapshot: Snapshot) -> set[str] | None:
+    """Return the addresses of the Services that may be a kind's backends, None where these are not all known."""
+    if any(each in snapshot.unknown for each in kind.backends):
+        return None
+    return {service.cluster_ip for each in kind.backends for service in snapshot.of(each)}
+
+
+def _unread(missing: Mapping[str, Route], decisions: tuple[Decision, ...]) -> dict[str, Route]:
+    """Return the live routes to gateways whose objects are rejected, for what could not be read alone."""
+    rejected = {each.ref for each in decisions if isinstance(each, Rejection) and each.unknown}
+    to_gateways = {name: route for name, route in missing.items() if all(target.name for target in route.targets)}
+    return {name: route for name, route in to_gateways.items() if route.ref in rejected}
+
+
+def _kept(decision: Decision) -> Decision:
+    """Return the rejection of an object whose live route stays."""
+    return replace(decision, message=decision.message + KEPT) if isinstance(decision, Rejection) else decision
 
 
 def _leads_to(route: Route, there: Mapping[str, set[str] | None]) -> bool:
     addresses = there[route.ref.kind]
-    return addresses is None or any(target.host.strip("[]") in addresses for target in route.targets)
+    return addresses is None or all(target.host.strip("[]") in addresses for target in route.targets)
 
 
 def _suspects(desired: Desired, current: Current, changes: Changes) -> dict[str, File] | None:
@@ -269,7 +345,7 @@ def _suspects(desired: Desired, current: Current, changes: Changes) -> dict[str,
 def _refuse(decision: Decision, refused: Mapping[str, str], kept: Mapping[str, Routed]) -> Decision:
     if not isinstance(decision, Route) or (name := route_file(decision.ref)) not in refused:
         return decision
-    until = "; its last good version goes on being served" if name in kept else ""
+    until = KEPT if name in kept else ""
     return Rejection(
         decision.ref, decision.uid, "RefusedByNginx", f"nginx -t refuses its route: {refused[name]}{until}"
     )

@@ -1,4 +1,4 @@
-"""Kubernetes Events on the RayServices, so that `kubectl describe` says what the proxy thinks.
+"""Kubernetes Events on the routed objects, so that `kubectl describe` says what the proxy thinks.
 
 Replicas need no leader for them: an Event's name is a hash of what it says, so the second one to write it gets 409,
 which is success.
@@ -6,20 +6,24 @@ which is success.
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
-import queue
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
 
 from rayproxy.kinds import KINDS
 from rayproxy.kinds.base import path
 from rayproxy.kube.api import ApiError, ApiServer
 from rayproxy.model import Ref
 from rayproxy.names import DNS_1123_LABEL
+from rayproxy.objects import rfc3339
+from rayproxy.report.allowance import Allowance
+from rayproxy.report.behind import UNAVAILABLE, Turn
+from rayproxy.report.fair_queue import FairQueue
 from rayproxy.report.status import ACCEPTED, PENDING, REFUSED, SUSPENDED, Status
 
-CONFLICT = 409
 QUEUE = 10_000
 MESSAGE = 1024  # characters; the API server refuses more
 
@@ -33,12 +37,15 @@ class Event:
     type: str  # Normal or Warning
     reason: str
     message: str
+    key: str = ""  # what names it among those of its reason; default: the message
 
-    def body(self, now: str) -> dict[str, object]:
+    def body(self, now: str) -> dict[str, Any]:
         """Return the object to POST; `now` is RFC 3339."""
         kind = KINDS[self.ref.kind]
         stem = self.ref.name[:180].rstrip("-.")
-        digest = hashlib.sha256(f"{self.uid}\0{self.type}\0{self.reason}\0{self.message}".encode()).hexdigest()
+        digest = hashlib.sha256(
+            f"{self.uid}\0{self.type}\0{self.reason}\0{self.key or self.message}".encode()
+        ).hexdigest()
         return {
             "apiVersion": "v1",
             "kind": "Event",
@@ -61,11 +68,7 @@ class Event:
 def about(status: Status, *, too_long: bool = False) -> Event | None:
     """Return the Event for a new state, or for one that has been pending too long; a fresh pending has none."""
     if status.state == ACCEPTED:
-        kind, reason, message = (
-            "Normal",
-            "RouteAccepted",
-            f"{path(status.ref)}/ goes to {status.backend}",
-        )
+        kind, reason, message = "Normal", "RouteAccepted", f"{path(status.ref)}/ goes to {status.backend}"
     elif status.state == PENDING and too_long:
         # without the time since when: replicas differ by a second, and would write it twice
         kind, reason, message = "Warning", "RoutePending", f"pending for too long: {status.message}"
@@ -74,14 +77,27 @@ def about(status: Status, *, too_long: bool = False) -> Event | None:
     elif status.state == SUSPENDED:  # somebody wished it so
         kind, reason, message = "Normal", "RouteSuspended", status.message
     elif status.state == REFUSED:
-        kind, reason, message = (
-            "Warning",
-            "RouteRefused",
-            f"KubeRay goes no further with it: {status.reason}: {status.message}",
-        )
+        who = KINDS[status.ref.kind].controller
+        kind, reason = "Warning", "RouteRefused"
+        message = f"{who} goes no further with it: {status.reason}: {status.message}"
     else:
         kind, reason, message = "Warning", "RouteRejected", f"{status.reason}: {status.message}"
     return Event(status.ref, status.uid, kind, reason, message)
+
+
+def turned(turn: Turn, uid: str) -> Event:
+    """Return the Event for a route that turned unavailable, or ready again.
+
+    It has no count, and no time but that in its controller's words. These may change while replicas look a moment
+    apart, so that the first of them names it, where it has the time.
+    """
+    first = turn.words.partition(": ")[0]
+    key = first if " since " in first else ""
+    if turn.state == UNAVAILABLE:
+        words = f": {turn.words}" if turn.words else ""
+        return Event(turn.ref, uid, "Warning", "RouteUnavailable", f"none of its endpoints is ready{words}", key)
+    words = f"; before: {turn.words}" if turn.words else ""
+    return Event(turn.ref, uid, "Normal", "RouteReady", f"its endpoints are ready again{words}", key)
 
 
 class Recorder:
@@ -90,24 +106,28 @@ class Recorder:
     def __init__(self, api: ApiServer, failed: Callable[[str], None]) -> None:
         self._api = api
         self._failed = failed
-        self._events: queue.Queue[Event] = queue.Queue(QUEUE)
+        self._events: FairQueue[Event] = FairQueue(QUEUE)
+        self._allowance = Allowance()
 
     def record(self, event: Event) -> None:
-        """Queue an Event; when thousands wait already, it is dropped and counted."""
+        """Queue an Event; when thousands wait already, one of the namespace that has most is dropped and counted.
+
+        One of an object that has had its share says nothing: `rayproxy routes` and the log have the state anyway.
+        """
         if not DNS_1123_LABEL.fullmatch(event.ref.namespace):  # it becomes a part of a URL
             return
-        try:
-            self._events.put_nowait(event)
-        except queue.Full:
+        if not self._allowance.take(event.ref, time.monotonic()):
+            return
+        if not self._events.put(event.ref.namespace, event):
             self._failed("too many Events are waiting")
 
     def run(self) -> None:
         """Write what is recorded, for ever."""
         while True:
             event = self._events.get()
-            now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            now = rfc3339(time.time())
             try:
                 self._api.send("POST", f"/api/v1/namespaces/{event.ref.namespace}/events", event.body(now))
             except ApiError as error:
-                if error.status != CONFLICT:
+                if error.status != HTTPStatus.CONFLICT:
                     self._failed(str(error))

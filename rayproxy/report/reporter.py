@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import errno
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
-from rayproxy.model import Ref
-from rayproxy.nginx.process import NginxError, UnprovenError
+from rayproxy.model import Readiness, Ref, Route
+from rayproxy.nginx.process import DrainingError, NginxError, UnprovenError
 from rayproxy.nginx.templates import TemplateError
+from rayproxy.objects import rfc3339
+from rayproxy.reconcile.damping import TOO_OFTEN
 from rayproxy.reconcile.reconciler import Outcome
 from rayproxy.report import status
-from rayproxy.report.events import Event, about
+from rayproxy.report.behind import HOLD, UNAVAILABLE, Looks, Turns
+from rayproxy.report.events import Event, about, turned
 from rayproxy.report.metrics import Metrics
 from rayproxy.report.status import ACCEPTED, PENDING, Status
 from rayproxy.sources.base import NotSyncedError, UnconfirmedError
 
-_FULL, _FILES = ": is the disk full or read-only?", ": raise the limit of open files (ulimit -n)"
+_FULL, _FILES = ": is the disk of {state} full or read-only?", ": raise the limit of open files (ulimit -n)"
 _HINTS = {
     errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EROFS: _FULL, errno.EMFILE: _FILES, errno.ENFILE: _FILES,
 }  # fmt: skip
+_LASTING = ("not_found", "forbidden")
+MAX_REFUSALS = 1000  # an API server may say each time something else
 _WORLD = (NginxError, NotSyncedError, UnconfirmedError, TemplateError, OSError)
 
 
@@ -31,19 +38,32 @@ class Reporter:
     """Hold what was last told, so that nothing is told twice."""
 
     def __init__(
-        self, metrics: Metrics, status_file: Path, record: Callable[[Event], None], pending_warning: float
+        self,
+        metrics: Metrics,
+        status_file: Path,
+        record: Callable[[Event], None],
+        pending_warning: float,
+        look: Callable[[Route], Readiness | None] = lambda _: None,
     ) -> None:
         self.served = ""  # the revision that nginx is proven to serve, from a whole snapshot
         self.problem = "starting"
+        self.waits = ""  # why changes wait though all is well
         self._metrics = metrics
         self._file = status_file
         self._record = record
         self._pending_warning = pending_warning
-        self._statuses = status.read(status_file)
+        before = status.read(status_file)
+        self._statuses = {ref: replace(entry, behind=None) for ref, entry in before.items()}
+        behind = {ref: entry.behind for ref, entry in before.items() if entry.behind}
+        self._looks = Looks(look, behind)
+        told = (ref for ref, each in behind.items() if each.state == UNAVAILABLE and _age(each.since) > HOLD)
+        self._turns = Turns(told)
         self._written = False
         self._warned: set[tuple[Ref, str]] = set()
         self._problems: tuple[str, ...] = ()
         self._failure = ""
+        self._refusals: set[str] = set()
+        self._silent: dict[str, set[str]] = {}  # resource -> what was told since it was last heard from
         self._log = structlog.get_logger()
 
     def done(self, outcome: Outcome, seconds: float, waited: float | None) -> None:
@@ -51,14 +71,15 @@ class Reporter:
         metrics = self._metrics
         metrics.duration.observe(seconds)
         metrics.reload_successful.set(1)
+        if self._failure or (self.waits and not outcome.waits):
+            self._log.info("recovered")
+        self._note_wait(outcome.waits)
         metrics.problems.set(len(outcome.problems))
         if outcome.reloaded:
             metrics.reloads.labels("success").inc()
             metrics.reload_time.set_to_current_time()
             if waited is not None:
                 metrics.propagation.observe(waited)
-        if self._failure:
-            self._log.info("recovered")
         self.served, self.problem, self._failure = outcome.revision, "", ""
         self._take(outcome)
         if outcome.changes or outcome.reloaded:
@@ -74,9 +95,11 @@ class Reporter:
         if isinstance(error, UnprovenError):
             self._metrics.reloads.labels("failure").inc()
         if not isinstance(error, NotSyncedError):
-            self._metrics.reload_successful.set(0)
-        self.problem = _words(error)
-        if self.problem == self._failure:
+            # where changes wait for room nothing has failed: an alarm of its own says so, also after a restart
+            self._metrics.reload_successful.set(isinstance(error, DrainingError))
+        self.problem = _words(error, self._file.parent)
+        self._note_wait(self.problem if isinstance(error, DrainingError) else "")
+        if self.problem in (self._failure, self.waits):
             return
         self._failure = self.problem
         if isinstance(error, NotSyncedError):
@@ -86,20 +109,38 @@ class Reporter:
         else:
             self._log.error("not reconciled by a defect; what was served still is", exc_info=error)
 
+    def _note_wait(self, words: str) -> None:
+        if words and words != self.waits:
+            self._log.warning("changes wait; what was served still is", reason=words)
+        self.waits = words
+        self._metrics.waits.set(bool(words))
+
     def nginx(self, workers: int, draining: int) -> None:
         """Report nginx's workers, and what time alone changes: how long something has been pending."""
         self._metrics.workers.labels("serving").set(workers)
         self._metrics.workers.labels("draining").set(draining)
         self._look_at_pending()
+        self._look_behind()
 
     def contact(self, resource: str) -> None:
         """Note an answer of the source."""
         self._metrics.contact.labels(resource).set_to_current_time()
+        if self._silent.pop(resource, None):
+            self._log.info("source answers again", resource=resource)
 
     def failure(self, resource: str, reason: str, message: str) -> None:
-        """Note a failed list or watch."""
+        """Note a failed list or watch; the same words are told once, until the source answers again.
+
+        What time alone does not mend (no CRD, no permission) is told once for ever.
+        """
+        if message in self._refusals and reason == "not_found":
+            return
         self._metrics.watch_failures.labels(resource, reason).inc()
-        self._log.warning("source failed; what is known goes on being served", resource=resource, error=message)
+        told = self._refusals if reason in _LASTING else self._silent.setdefault(resource, set())
+        if message not in told:
+            self._log.warning("source failed; what is known goes on being served", resource=resource, error=message)
+        if len(told) < MAX_REFUSALS:
+            told.add(message)
 
     def repaired(self, resource: str, count: int) -> None:
         """Note that a relist found what the watch had not told."""
@@ -109,17 +150,42 @@ class Reporter:
     def _take(self, outcome: Outcome) -> None:
         found = status.statuses(outcome.decisions, self._statuses, _now())
         self._metrics.count(entry.state for entry in found.values())
-        if found == self._statuses and self._written and self._file.exists():
+        self._looks.take(outcome.decisions)
+        self._looks.again(_now())
+        if found == self._statuses and not self._looks.changed and self._written and self._file.exists():
             return
         self._written = False
         for ref, entry in found.items():
-            if entry != self._statuses.get(ref):
+            if _is_news(entry, self._statuses.get(ref)):
                 self._announce(entry)
         for ref in self._statuses.keys() - found.keys():
             self._log.info("route gone", **_name(ref))
         self._statuses = found
-        status.write(self._file, found)
+        self._warned = {(ref, since) for ref, since in self._warned if ref in found and found[ref].since == since}
+        self._write()
+
+    def _write(self) -> None:
+        self._written = False
+        self._metrics.answering(self._looks.found)
+        status.write(self._file, {ref: self._whole(entry) for ref, entry in self._statuses.items()})
         self._written = True
+
+    def _whole(self, entry: Status) -> Status:
+        return replace(entry, behind=self._looks.found.get(entry.ref))
+
+    def _look_behind(self) -> None:
+        """Look at who answers; a disk that takes no file is for the next cycle to tell of."""
+        started = time.monotonic()
+        if not self.served or not self._looks.again(_now()):
+            return
+        if self._looks.changed:
+            with contextlib.suppress(OSError):
+                self._write()
+        for turn in self._turns.due(self._looks, time.monotonic()):
+            self._record(turned(turn, self._statuses[turn.ref].uid))
+            write = self._log.warning if turn.state == UNAVAILABLE else self._log.info
+            write(f"route {turn.state}", **_name(turn.ref), words=turn.words)
+        self._looks.rest(time.monotonic() - started)
 
     def _announce(self, entry: Status) -> None:
         if event := about(entry):
@@ -161,20 +227,26 @@ def event_failed(metrics: Metrics, message: str) -> None:
     structlog.get_logger().warning("Event not written", error=message)
 
 
+def _is_news(entry: Status, before: Status | None) -> bool:
+    """Tell whether a state is announced: not what an object that changes too often changes to while it waits."""
+    waits = before is not None and entry.reason == before.reason == TOO_OFTEN
+    return entry != before and not waits
+
+
 def _name(ref: Ref) -> dict[str, str]:
     """Return the field that names an object in a line of the log."""
     return {ref.kind: str(ref)}
 
 
-def _words(error: Exception) -> str:
+def _words(error: Exception, state: Path) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}{_HINTS.get(error.errno or 0, '')}"
+        return f"{where}{error.strerror}{_HINTS.get(error.errno or 0, '').format(state=state)}"
     return str(error) or type(error).__name__
 
 
 def _now() -> str:
-    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(time.time())
 
 
 def _age(since: str) -> float:

@@ -1,13 +1,15 @@
-"""What an operator asks for: each RayService's state, since when, and why. Written by the daemon, read by `routes`."""
+"""What an operator asks for: each object's state, since when, and why. Written by the daemon, read by `routes`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from rayproxy.model import Decision, Pending, Ref, Refused, Rejection, Route, Suspended
+from rayproxy.model import WHOLE, Decision, Pending, Ref, Refused, Rejection, Route, Suspended, Target
+from rayproxy.report.behind import UNAVAILABLE, Behind
 
 ACCEPTED, PENDING, SUSPENDED, REFUSED, REJECTED = STATES = "accepted", "pending", "suspended", "refused", "rejected"
 
@@ -25,6 +27,7 @@ class Status:
     message: str
     since: str
     kind: str = "rayservice"
+    behind: Behind | None = None  # of a route; None is not known
 
     @property
     def ref(self) -> Ref:
@@ -56,7 +59,7 @@ def _told(decision: Decision) -> tuple[str, str, str, str]:
     """Return state, backend, reason and message."""
     match decision:
         case Route(targets=targets):
-            return ACCEPTED, ", ".join(map(str, targets)), "Accepted", ""
+            return ACCEPTED, ", ".join(map(_backend, targets)), "Accepted", ""
         case Pending(message=message):
             return PENDING, "", "ServiceNotReady", message
         case Suspended(message=message):
@@ -67,41 +70,72 @@ def _told(decision: Decision) -> tuple[str, str, str, str]:
             return REJECTED, "", reason, message
 
 
+def _backend(target: Target) -> str:
+    shown = f"{target} as {target.name}" if target.name else str(target)
+    return shown if target.weight == WHOLE else f"{shown} ({target.weight} %)"
+
+
 def write(path: Path, found: Mapping[Ref, Status]) -> None:
     """Replace the status file atomically."""
     staged = path.with_suffix(".tmp")
-    staged.write_text(json.dumps([asdict(status) for _, status in sorted(found.items())]))
+    staged.write_text(json.dumps([_row(status) for _, status in sorted(found.items())]))
     staged.rename(path)
+
+
+def _row(status: Status) -> dict[str, Any]:
+    """Return what asdict() does, which takes ten times as long: thousands may be written again and again."""
+    return _fields(status) | {"behind": _fields(status.behind) if status.behind else None}
+
+
+def _fields(value: Status | Behind) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def read(path: Path) -> dict[Ref, Status]:
     """Read the status file; a missing or foreign one reads as empty."""
     try:
         rows = json.loads(path.read_text())
-        return {status.ref: status for status in (Status(**row) for row in rows)}
+        return {status.ref: status for status in map(_read, rows)}
     except (OSError, ValueError, TypeError):
         return {}
 
 
+def _read(row: Any) -> Status:  # noqa: ANN401 - files hold anything
+    fields = dict(**row)
+    behind = fields.get("behind")
+    return Status(**fields | {"behind": Behind(**behind) if behind else None})
+
+
 def table(found: Iterable[Status]) -> str:
     """Return what `rayproxy routes` prints."""
-    rows = [("NAME", "NAMESPACE", "STATE", "BACKEND", "SINCE", "REASON")]
+    rows = [("NAME", "NAMESPACE", "KIND", "STATE", "BACKEND", "SINCE", "ENDPOINTS", "REASON")]
     rows += [
         (
             _shown(s.name),
             _shown(s.namespace),
+            s.kind,
             s.state,
             s.backend or "-",
             s.since,
-            _shown(s.message or "-", 400),
+            str(s.behind or "-"),
+            _shown(_reason(s) or "-", 500),
         )
         for s in found
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
     return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]).rstrip()
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]).rstrip()
         for row in rows
     )
+
+
+def _reason(status: Status) -> str:
+    """Return why a state is as it is, or what there is to say of who answers."""
+    behind = status.behind
+    if behind is None:
+        return f"{status.reason}: {status.message}" if status.state in (REFUSED, REJECTED) else status.message
+    since = f"since {behind.since}" if behind.state == UNAVAILABLE else ""
+    return ": ".join(filter(None, (since, behind.words)))
 
 
 def _shown(text: str, most: int = 63) -> str:

@@ -112,6 +112,9 @@ def _check_depth(text: str) -> None:
     """Raise ValueError where lists and mappings nest too deep: libyaml's loader would crash the process."""
     depth = 0
     for event in yaml.parse(text, _Loader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
         if depth > MAX_DEPTH:
             raise ValueError(f"lists and mappings nest deeper than {MAX_DEPTH}")

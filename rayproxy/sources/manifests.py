@@ -1,8 +1,8 @@
 """The embedded source: a folder of YAML and JSON files that hold Kubernetes objects, watched with watchdog.
 
 The folder is read whole each time, its sub-folders too; what begins with a dot is left out (a mounted ConfigMap has
-its files twice). A file that cannot be read keeps what it last held; as long as it never could be read, routes are
-added and none is taken away.
+its files twice). A file or a sub-folder that cannot be read keeps what it last held; as long as it never could be
+read, routes are added and none is taken away. One that is as it was is not parsed again: a large one takes seconds.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ from rayproxy.sources.documents import objects
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_FILE = 16 * 1024 * 1024
 SECOND_LOOK = 0.5  # s: an editor or a ConfigMap swap is over by then
+SETTLED = 2.0  # s after which a file that is changed again has another time of change
 
 _Read = Mapping[Resource[Any], tuple[tuple[Key, Any], ...]]
+
+
+_Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +52,31 @@ class ManifestSource:
         self._matches = parse_selector(selector)
         self._namespaces = namespaces
         self._held: dict[str, _Found] = {}
+        self._parsed: dict[str, tuple[_Stamp, _Found | ValueError]] = {}  # of files that have not changed lately
 
     def snapshot(self) -> Snapshot:
         """Read the folder; raise NotSyncedError where that is not possible."""
-        files, problems = self._files()
-        unknown = bool(problems)
-        held: dict[str, _Found] = {}
+        files, closed = self._files()
+        problems = [f"{name} is not read: {words}" for name, words in closed.items()]
+        unknown = not all(self._held_in(folder) for folder in closed)
+        held = self._held_in(*closed)
         for name in files:
             try:
-                held[name] = self._read(name)
-            except (OSError, ValueError, RecursionError) as error:
+                held[name] = self._look(name)
+            except (OSError, ValueError) as error:
                 problems.append(f"{name} is not read: {_words(error)}")
                 if name in self._held:
                     held[name] = self._held[name]
                 else:
                     unknown = True
-        self._held = held
+        self._held = dict(sorted(held.items()))
+        self._parsed = {name: self._parsed[name] for name in files if name in self._parsed}
         return self._join(tuple(problems), known=not unknown)
+
+    def _held_in(self, *folders: str) -> dict[str, _Found]:
+        """Return what the files of these sub-folders last held."""
+        inside = tuple(f"{folder}/" for folder in folders)
+        return {name: found for name, found in self._held.items() if name.startswith(inside)}
 
     def stop(self) -> None:
         """Do nothing: there is no thread to end."""
@@ -79,7 +91,7 @@ class ManifestSource:
 
     def summary(self) -> str:
         """Say how much was found at the last look."""
-        counts = {resource.kind: self._count(resource) for resource in self._resources}
+        counts = {each.kind: self._count(each) for each in self._resources if each.only is None}
         return f"{' and '.join(counts.values())} in {len(self._held)} files"
 
     def _count(self, resource: Resource[Any]) -> str:
@@ -98,10 +110,10 @@ class ManifestSource:
         unknown = frozenset() if known else frozenset(self._resources)
         return Snapshot(objects, unknown, problems + skipped + tuple(dict.fromkeys(doubles)))
 
-    def _files(self) -> tuple[list[str], list[str]]:
-        """Return the names of the files, sorted, and what is wrong with sub-folders; raise NotSyncedError."""
+    def _files(self) -> tuple[list[str], dict[str, str]]:
+        """Return the names of the files, and {sub-folder that cannot be read: why}; raise NotSyncedError."""
         found: list[str] = []
-        problems: list[str] = []
+        closed: dict[str, str] = {}
         seen: set[tuple[int, int]] = set()
         folders = [self.folder]
         while folders:
@@ -115,15 +127,37 @@ class ManifestSource:
             except OSError as error:
                 if folder == self.folder:
                     raise NotSyncedError(f"the manifests folder {folder} cannot be read: {error.strerror}") from error
-                problems.append(f"{self._name(folder)} is not read: {_words(error)}")
-        return sorted(found), problems
+                closed[self._name(folder)] = _words(error)
+        return found, closed
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self.folder))
 
-    def _read(self, name: str) -> _Found:
+    def _look(self, name: str) -> _Found:
+        """Return what a file holds; raise OSError or ValueError."""
+        now, stat = time.time(), (self.folder / name).stat()
+        stamp = stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+        before, found = self._parsed.get(name, (None, None))
+        if found is None or before != stamp:
+            found = self._read(name, stat.st_size)
+            self._parsed.pop(name, None)
+            if max(stat.st_mtime, stat.st_ctime) < now - SETTLED:
+                self._parsed[name] = stamp, found
+        if isinstance(found, ValueError):
+            raise found
+        return found
+
+    def _read(self, name: str, size: int) -> _Found | ValueError:
+        try:
+            return self._parse(name, size)
+        except RecursionError:
+            return ValueError("lists and mappings nest too deep")
+        except ValueError as error:
+            return ValueError(_words(error))
+
+    def _parse(self, name: str, size: int) -> _Found:
         path = self.folder / name
-        if path.stat().st_size > MAX_FILE:
+        if size > MAX_FILE:
             raise ValueError(f"larger than {MAX_FILE} bytes")
         reading = _Reading(self._resources, self._matches, self._namespaces)
         for obj in objects(path.read_text(encoding="utf-8-sig"), is_json=path.suffix == ".json"):
@@ -161,6 +195,8 @@ class _Reading:
             if resource.group != group:  # a Service of Knative is another thing
                 continue
             key, read = read_key(obj), resource.read(obj)
+            if resource.only is not None and key not in resource.only:
+                continue
             if resource.selector is None and not self._is_wanted(key, obj):
                 self.others[resource] += 1
             else:

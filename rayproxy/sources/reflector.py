@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Any, Generic, Protocol, TypeVar
 
 from rayproxy.kube.api import ApiError, ApiServer, GarbledError
@@ -25,14 +26,13 @@ PAGE_FIRST, PAGE_MOST = 10, 500  # objects
 PAGE_BYTES = 4 << 20  # aimed at: what the API server must hold for one answer
 PAGE_GROWTH = 4  # at most, from one page to the next: small objects may stand before large ones
 PROBLEMS = 5  # that are told of one resource; more of them say nothing new
-GONE, NOT_FOUND, FORBIDDEN, UNAUTHORIZED, TOO_MANY = 410, 404, 403, 401, 429
 
 _VERSION = re.compile(r"[0-9]{1,20}")
 
 T = TypeVar("T")
 
 
-class Condition(StrEnum):
+class SyncState(StrEnum):
     """Say how a resource can be read at the moment."""
 
     UNSYNCED = "unsynced"
@@ -53,7 +53,7 @@ class Listed(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Timing:
+class ReflectorConfig:
     """Hold every number of seconds that a reflector goes by; where client-go has one, it is client-go's.
 
     The server ends a watch after `watch` s, at random so that replicas spread; a true list comes every `relist` s as a
@@ -100,29 +100,34 @@ class Reflector(Generic[T]):
         resource: Listed[T],
         wake: Callable[[], None],
         observer: Observer,
-        timing: Timing,
+        timing: ReflectorConfig,
     ) -> None:
         self.resource = resource
-        self.condition = Condition.UNSYNCED
+        self.condition = SyncState.UNSYNCED
         self.problems: tuple[str, ...] = ()
         self._api = api
         self._wake = wake
         self._observer = observer
         self._timing = timing
         self._stop = threading.Event()
-        self._lock = threading.Lock()  # for what `refresh` writes from another thread: the next three
+        self._lock = threading.Lock()  # the next three fit one another, also where another thread calls `refresh`
         self._items: dict[Key, T] | None = None
         self._version = ""
         self._stale_since: float | None = None
         self._relist_at = 0.0
         self._in_doubt = True  # after a failure: what a list finds then is no fault of the watch
-        self._failures: Counter[bool] = Counter()  # was it 410? -> how often since all was well
+        self._failures: Counter[str] = Counter()  # "gone" (410) and others, since all was well
         self._paused = 0.0
 
     def items(self) -> dict[Key, T] | None:
         """Return all that is known, or None before the first whole list."""
         with self._lock:
             return None if self._items is None else dict(self._items)
+
+    def get(self, key: Key) -> T | None:
+        """Return one object as it was last told."""
+        with self._lock:
+            return None if self._items is None else self._items.get(key)
 
     def stop(self) -> None:
         """Let `run` end at its next turn."""
@@ -144,7 +149,7 @@ class Reflector(Generic[T]):
             try:
                 return self._keep(*self._pages())
             except ApiError as error:
-                if error.status != GONE:  # a page's token expired: from the start, no half list
+                if error.status != HTTPStatus.GONE:  # a page's token expired: from the start, no half list
                     raise
         return self._keep(*self._pages())
 
@@ -170,7 +175,7 @@ class Reflector(Generic[T]):
             self.problems = problems
             self._wake()
         self._observer.contact(self.resource.name)
-        self._become(Condition.SYNCED)
+        self._become(SyncState.SYNCED)
         return dict(items)
 
     def _doubt(self, version: str) -> None:
@@ -207,7 +212,7 @@ class Reflector(Generic[T]):
         }
         with closing(self._api.watch(self.resource.path, query, self._timing.silence)) as stream:
             self._observer.contact(self.resource.name)
-            self._become(Condition.SYNCED)
+            self._become(SyncState.SYNCED)
             self._in_doubt = False
             for event in stream:
                 self._observer.contact(self.resource.name)
@@ -271,7 +276,7 @@ class Reflector(Generic[T]):
                 problems[f"{self.resource.name}: an object was skipped: {error}"] = None
         return tuple(problems)[:PROBLEMS]
 
-    def _become(self, condition: Condition) -> None:
+    def _become(self, condition: SyncState) -> None:
         if condition != self.condition:
             self.condition = condition
             self._wake()
@@ -281,21 +286,21 @@ class Reflector(Generic[T]):
         self._in_doubt = True
         # Where no answer came, or "not now", the watch resumes where it was. Else, and above all after 410, only a
         # list shows what was deleted meanwhile.
-        lost = isinstance(error, GarbledError) or error.status not in (0, TOO_MANY)
+        lost = isinstance(error, GarbledError) or error.status not in (0, HTTPStatus.TOO_MANY_REQUESTS)
         if lost:
             self._relist_at = 0.0
         self._observer.failure(self.resource.name, _reason(error), str(error))
         self._become(self._condition_after(error))
         self._pause(error)
 
-    def _condition_after(self, error: ApiError) -> Condition:
-        if error.status == NOT_FOUND:
-            return Condition.ABSENT
-        if error.status in (FORBIDDEN, UNAUTHORIZED):
-            return Condition.FORBIDDEN
-        if error.status == GONE:  # the server is well and forgets, as servers do
+    def _condition_after(self, error: ApiError) -> SyncState:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return SyncState.ABSENT
+        if error.status in (HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED):
+            return SyncState.FORBIDDEN
+        if error.status == HTTPStatus.GONE:  # the server is well and forgets, as servers do
             return self.condition
-        return Condition.UNSYNCED if self.items() is None else Condition.UNREACHABLE
+        return SyncState.UNSYNCED if self.items() is None else SyncState.UNREACHABLE
 
     def _pause(self, error: ApiError) -> None:
         timing = self._timing
@@ -303,9 +308,9 @@ class Reflector(Generic[T]):
             self._failures.clear()
         # A server that is back after an outage often says 410 first. Counted with the outage's failures, it would
         # put off the list that tells what was missed by another `backoff_cap`.
-        gone = error.status == GONE
-        wait = timing.backoff_first * 2 ** min(self._failures[gone], 10) * random.uniform(1, 2)  # noqa: S311
-        self._failures[gone] += 1
+        kind = "gone" if error.status == HTTPStatus.GONE else "other"
+        wait = timing.backoff_first * 2 ** min(self._failures[kind], 10) * random.uniform(1, 2)  # noqa: S311
+        self._failures[kind] += 1
         self._stop.wait(max(min(wait, timing.backoff_cap), min(error.retry_after or 0.0, timing.retry_after_cap)))
         self._paused = time.monotonic()
 
@@ -326,6 +331,12 @@ def _reason(error: ApiError) -> str:
         return "garbled"
     if isinstance(error, _StaleError):
         return "stale"
-    reasons = {0: "unreachable", UNAUTHORIZED: "unauthorized", FORBIDDEN: "forbidden", NOT_FOUND: "not_found",
-               GONE: "expired", TOO_MANY: "throttled"}  # fmt: skip
+    reasons: dict[int, str] = {
+        0: "unreachable",
+        HTTPStatus.UNAUTHORIZED: "unauthorized",
+        HTTPStatus.FORBIDDEN: "forbidden",
+        HTTPStatus.NOT_FOUND: "not_found",
+        HTTPStatus.GONE: "expired",
+        HTTPStatus.TOO_MANY_REQUESTS: "throttled",
+    }
     return reasons.get(error.status, "server_error")

@@ -13,7 +13,7 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS.parent))
 
-from tests.support import faults, golden, readme, routes  # noqa: E402 - the path first
+from tests.support import faults, gateways, golden, played, readme, routes, stories  # noqa: E402 - the path first
 
 
 def main() -> None:
@@ -31,7 +31,13 @@ def main() -> None:
         path.write_text(head + ran.stdout, encoding="utf-8")
     for case in routes.CASES:
         routes.out(case).write_text(routes.configuration(case), encoding="utf-8")
+    for case in gateways.CASES:
+        gateways.out(case).write_text(gateways.conditions(case), encoding="utf-8")
+    for recording in played.RECORDED:
+        played.golden(recording).write_text(played.told(recording), encoding="utf-8")
     (routes.FOLDER / "base.out.conf").write_text(routes.base(), encoding="utf-8")
+    for name in stories.NAMES:
+        stories.path(name).write_text(stories.told(name), encoding="utf-8")
     readme.PATH.write_text(readme.filled(), encoding="utf-8")
     faults.PATH.write_text(faults.filled(), encoding="utf-8")
 

@@ -43,12 +43,6 @@ def test_what_is_good_takes_one_test():
     assert (len(accepted), refused, nginx.tests) == (5000, {}, 1)
 
 
-def test_no_wishes_still_test_what_they_would_have_been_added_to():
-    nginx = Nginx(bad=["ray-a.conf"])
-    assert run(nginx, [], start=["ray-a.conf"])[1] == {}
-    assert nginx.tests == 1
-
-
 @pytest.mark.fault(31)
 @pytest.mark.parametrize("blames", [True, False])
 def test_one_bad_file_is_left_out_and_keeps_its_old_text(blames):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayproxy.report.events import Event, about
+from rayproxy.report.behind import READY, UNAVAILABLE, Turn
+from rayproxy.report.events import Event, about, turned
 from rayproxy.report.status import ACCEPTED, PENDING, REFUSED, REJECTED, SUSPENDED, Status
 from tests.support.manifests import ref
 
@@ -62,6 +64,33 @@ def test_replicas_that_saw_it_at_different_moments_write_one_event():
         assert events[0]
         assert events[1]
         assert name(events[0]) == name(events[1])
+
+
+def test_a_route_that_nobody_answers_behind_is_told_with_kuberays_words_and_so_is_its_end():
+    event = turned(Turn(ref(), UNAVAILABLE, "not ready"), "uid")
+    assert (event.type, event.reason) == ("Warning", "RouteUnavailable")
+    assert event.message == "none of its endpoints is ready: not ready"
+    event = turned(Turn(ref(), READY, "not ready"), "uid")
+    assert (event.type, event.reason) == ("Normal", "RouteReady")
+    assert event.message == "its endpoints are ready again; before: not ready"
+
+
+@pytest.mark.fault(101)
+def test_an_outage_is_another_event_than_the_one_before_by_the_time_in_kuberays_words():
+    for state in (UNAVAILABLE, READY):
+        first, second = (turned(Turn(ref(), state, f"not ready since {when}"), "uid") for when in ("1", "2"))
+        assert name(first) != name(second)
+
+
+def test_replicas_that_heard_more_or_less_of_an_outage_write_one_event():
+    less = "not ready since 1: ZeroServeEndpoints: Number of serve endpoints dropped to 0"
+    for state in (UNAVAILABLE, READY):
+        events = [
+            turned(Turn(ref(), state, words), "uid") for words in (less, f"{less}; its application is UNHEALTHY")
+        ]
+        assert name(events[0]) == name(events[1])
+        others = [turned(Turn(ref(), state, f"its predictor is not ready: {why}"), "uid") for why in ("cold", "gone")]
+        assert name(others[0]) != name(others[1])
 
 
 def test_what_differs_is_another_event():

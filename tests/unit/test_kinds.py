@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from rayproxy.kinds import KINDS, resources
-from rayproxy.kinds.backend import Targets
+from rayproxy.kinds import KINDS, endpoints, resources
+from rayproxy.kinds.backend import Policy, Targets
 from rayproxy.kinds.rayservice import SERVICES
+from rayproxy.model import Resource
 from rayproxy.nginx.render import RouteFiles
 from rayproxy.nginx.templates import load_location
 from tests.support import deploy
@@ -21,7 +23,8 @@ PREFIX = load_location("prefix")
 
 @pytest.mark.parametrize("overlay", ["deploy", "deploy/overlays/one-namespace"])
 def test_the_role_of_the_daemon_allows_what_the_kinds_watch_and_no_more(overlay: str):
-    (role,) = (each for each in deploy.render(overlay) if each["kind"] in ("ClusterRole", "Role"))
+    rendered = deploy.render(overlay)
+    role = deploy.one(rendered, "ClusterRole" if overlay == "deploy" else "Role")
     allowed = {
         (group, resource, verb)
         for rule in role["rules"]
@@ -29,8 +32,18 @@ def test_the_role_of_the_daemon_allows_what_the_kinds_watch_and_no_more(overlay:
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    needed = {(each.group, each.plural, verb) for each in resources() for verb in ("list", "watch")}
+    watched: list[Resource[Any]] = [*resources(), *endpoints()]
+    needed = {(each.group, each.plural, verb) for each in watched for verb in ("list", "watch")}
     assert allowed == needed | {("", "events", "create")}
+    (names,) = deploy.one(rendered, "Role", "rayproxy-names")["rules"]
+    assert (names["resources"], names["resourceNames"]) == (["configmaps"], ["rayproxy-names"])
+    assert names["verbs"] == ["get", "patch"]
+
+
+def test_what_callers_are_told_is_plain_text_with_room_for_a_reason():
+    for told in (words for kind in KINDS.values() for words in kind.told.values()):
+        assert not set("'\"$;{}\\") & set(told.replace("{}", ""))
+        assert told.count("{}") <= 1
 
 
 def test_no_kinds_files_are_taken_for_anothers():
@@ -55,11 +68,11 @@ def test_the_address_of_a_service_is_worked_out_once_and_forgotten_with_it():
         asked.append(of)
         return 8000
 
-    targets = Targets(port)
+    targets = Targets(port, "mend it")
     lasting = SERVICES.read(service(rayservice()))
     for number in range(50):
-        targets(lasting, ())
-        targets(replace(lasting, cluster_ip=f"10.0.0.{number}"), ())
+        targets(lasting, Policy())
+        targets(replace(lasting, cluster_ip=f"10.0.0.{number}"), Policy())
     assert asked.count(lasting) == 1
     asked.clear()
     gc.collect()

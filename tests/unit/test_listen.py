@@ -7,7 +7,6 @@ import socket
 
 import pytest
 
-from rayproxy import listen
 from rayproxy.listen import Listen, kernel_has_ipv6, parse_listen
 
 EVERY = Listen("", 8080)
@@ -66,6 +65,7 @@ def test_a_fault_that_says_nothing_of_ipv6_is_not_taken_for_its_absence(monkeypa
     def full(*_: object) -> socket.socket:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(listen.socket, "socket", full)
+    kernel_has_ipv6.cache_clear()
+    monkeypatch.setattr(socket, "socket", full)
     with pytest.raises(OSError, match="Too many open files"):
         kernel_has_ipv6()

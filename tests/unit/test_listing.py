@@ -42,6 +42,13 @@ def test_any_list_in_any_pieces_reads_as_the_standard_decoder_reads_it(items, me
     assert found.metadata == json.loads(raw)["metadata"]
 
 
+@pytest.mark.parametrize("number", ["-0.0", "1.5", "1e5", "2E-7", "3.25e+10", "12"])
+def test_a_number_is_whole_wherever_a_piece_ends(number: str):
+    raw = f'{{"items": [{number}, {number}], "metadata": {{}}}}'.encode()
+    for cut in range(len(raw)):
+        assert list(Listing(pieces(raw, [cut]))) == [json.loads(number)] * 2, cut
+
+
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=4))
 def test_bytes_that_are_no_list_are_an_error_and_never_emptiness(raw: bytes, cuts):
     with pytest.raises((ValueError, RecursionError)):
@@ -69,6 +76,9 @@ def test_a_list_that_breaks_off_anywhere_is_an_error(cut: int):
         '{"metadata":{},"items":[{}],"items":[]}',
         '{"metadata":[],"items":[]}',
         '{"metadata":{},"items":[}',
+        '{[]:0,"metadata":{},"items":[]}',
+        '{{}:0,"metadata":{},"items":[]}',
+        '{5:0,"metadata":{},"items":[]}',
     ],
 )
 def test_what_is_almost_a_list_is_an_error(text: str):

@@ -7,13 +7,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rayproxy.kinds import decide, resources
+from rayproxy.kinds import resources
 from rayproxy.kinds.backend import Policy
 from rayproxy.kinds.rayservice import RAYSERVICES, SERVICES
 from rayproxy.model import Key, Pending, Rejection
 from rayproxy.sources.base import NotSyncedError
 from rayproxy.sources.documents import objects
 from rayproxy.sources.manifests import MAX_FILE, ManifestSource
+from tests.support.deciding import decide
+from tests.support.examples import times
 from tests.support.manifests import rayservice, service, target_of
 
 CHAT = rayservice()
@@ -63,7 +65,7 @@ def test_a_file_that_was_never_readable_makes_the_world_unknown_and_stays_so(sou
     for _ in range(3):
         snapshot = source.snapshot()
         assert names(snapshot) == ["chat"]
-        assert snapshot.unknown == {RAYSERVICES, SERVICES}
+        assert snapshot.unknown == set(resources())
         assert len(snapshot.problems) == 1
         assert snapshot.problems[0].startswith("bad.yaml is not read: ")
 
@@ -79,6 +81,40 @@ def test_a_file_that_can_no_longer_be_read_keeps_what_it_last_held(source):
         assert not snapshot.unknown
     (source.folder / "a.yaml").unlink()
     assert names(source.snapshot()) == []
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Return the texts that are parsed from now on."""
+    texts = []
+    monkeypatch.setattr(
+        "rayproxy.sources.manifests.objects", lambda text, **more: [texts.append(text), *objects(text, **more)][1:]
+    )
+    return texts
+
+
+@pytest.mark.fault(117)
+@pytest.mark.parametrize("text", ["a: 1", "{"], ids=["whole", "broken"])
+def test_a_file_is_parsed_again_when_it_has_changed_and_not_before(source, parsed, monkeypatch, text):
+    monkeypatch.setattr("rayproxy.sources.manifests.SETTLED", 0.0)
+    put(source, "a.yaml", text)
+    put(source, "b.yaml", CHAT)
+    problems = {source.snapshot().problems for _ in range(3)}
+    assert sorted(parsed) == sorted([text, json.dumps(CHAT)])
+    assert len(problems) == 1
+    put(source, "a.yaml", rayservice("new"))
+    assert names(source.snapshot()) == ["new", "chat"]
+    (source.folder / "b.yaml").unlink()
+    assert names(source.snapshot()) == ["new"]
+    assert source._parsed.keys() == {"a.yaml"}
+
+
+@pytest.mark.fault(117)
+def test_a_file_that_was_written_a_moment_ago_is_parsed_again_since_a_clock_has_steps(source, parsed):
+    put(source, "a.yaml", CHAT)
+    for _ in range(3):
+        source.snapshot()
+    assert len(parsed) == 3
 
 
 @pytest.mark.fault(22)
@@ -316,7 +352,30 @@ def test_a_sub_folder_that_cannot_be_read_takes_nothing_away(source, monkeypatch
     monkeypatch.setattr(Path, "iterdir", refuse)  # root may read everything
     snapshot = source.snapshot()
     assert snapshot.problems == ("team is not read: Permission denied",)
-    assert (names(snapshot), snapshot.unknown) == (["chat"], {RAYSERVICES, SERVICES})
+    assert (names(snapshot), snapshot.unknown) == (["chat"], set(resources()))
+
+
+def test_a_sub_folder_that_can_no_longer_be_read_keeps_what_its_files_last_held(source, monkeypatch):
+    (source.folder / "team/deep").mkdir(parents=True)
+    (source.folder / "teams").mkdir()
+    put(source, "team/a.yaml", rayservice("a"))
+    put(source, "team/deep/b.yaml", rayservice("b"))
+    put(source, "teams/c.yaml", rayservice("c"))
+    before = source.snapshot()
+    iterdir = Path.iterdir
+
+    def refuse(path):
+        if path.name == "team":
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for _ in range(2):
+        snapshot = source.snapshot()
+        assert (snapshot.objects, snapshot.unknown) == (before.objects, frozenset())
+        assert snapshot.problems == ("team is not read: Permission denied",)
+    (source.folder / "teams/c.yaml").unlink()
+    assert names(source.snapshot()) == ["a", "b"]
 
 
 def test_the_namespaces_of_the_settings_hold_for_manifests_too(tmp_path):
@@ -325,7 +384,8 @@ def test_the_namespaces_of_the_settings_hold_for_manifests_too(tmp_path):
     put(source, "b.yaml", {"kind": "List", "items": [rayservice("z", "b", labels={}), service(CHAT)]})
     assert [str(rs.key) for rs in source.snapshot().of(RAYSERVICES)] == ["a/x"]
     assert source.summary() == (
-        "1 RayServices (and 2 that the selector or the namespaces leave out) and 1 Services in 2 files"
+        "1 RayServices (and 2 that the selector or the namespaces leave out) and 1 Services and 0 InferenceServices "
+        "and 0 LLMInferenceServices in 2 files"
     )
 
 
@@ -391,7 +451,7 @@ def test_json_is_read_as_json(source):
     assert problem.startswith("b.json is not read: ")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=times(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.text("{}[]:,-!&*<>|?'\"#% \n\tab1.=~@`", max_size=60)
     | st.sampled_from(TAGS).map("{{kind: List, items: [{{x: {}}}]}}".format)

@@ -1,12 +1,17 @@
 """What is read out of objects that may hold anything."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import yaml
 
+from rayproxy.gateway.objects import read_gateway, read_httproute
+from rayproxy.kinds.kuberay import MAX_WORDS
 from rayproxy.kinds.ports import serve_port
-from rayproxy.kinds.rayservice import MAX_WORDS, read_rayservice
+from rayproxy.kinds.rayservice import read_rayservice
 from rayproxy.model import Key, Owner, Port
-from rayproxy.objects import UnreadableError, labels_of, read_key, read_service
+from rayproxy.objects import UnreadableError, labels_of, name_in, read_key, read_service
 from tests.support.manifests import OLD, rayservice, reference, service
 
 
@@ -157,3 +162,32 @@ def test_of_a_service_with_20000_ports_a_handful_is_kept_and_the_right_one_chose
     kept = read_service(service(rayservice(), ports=[*ports, {"name": "serve", "port": 8000}])).ports
     assert len(kept) < 101
     assert serve_port(kept) == 8000
+
+
+HUGE = "x" * 1_400_000  # more than etcd takes of a whole object
+OWNED = {"metadata": {"name": "a", "ownerReferences": [
+    {"apiVersion": HUGE, "kind": HUGE, "name": HUGE, "uid": HUGE, "controller": True}]}}  # fmt: skip
+TOLD = {"controllerName": "example.net/other", "parentRef": {"name": "g"}, "conditions": [{"message": HUGE}]}
+
+
+@pytest.mark.fault(126)
+@pytest.mark.parametrize(
+    ("read", "obj"),
+    [
+        (read_service, OWNED),
+        (read_gateway, OWNED | {"spec": {"gatewayClassName": HUGE}}),
+        (read_httproute, OWNED | {"spec": {"parentRefs": [{"name": "g"}]}, "status": {"parents": [TOLD]}}),
+        (read_rayservice, rayservice(spec={"serveService": {"metadata": {"name": HUGE}}}, status={
+            each: {"rayClusterName": HUGE} for each in ("activeServiceStatus", "pendingServiceStatus")})),
+    ],
+)  # fmt: skip
+def test_of_a_name_of_a_megabyte_no_more_is_kept_than_a_name_may_have(
+    read: Callable[[object], object], obj: dict[str, Any]
+):
+    assert len(repr(read(obj))) < 3000
+
+
+def test_a_name_that_is_too_long_is_none_that_something_may_have():
+    named = {"name": "x" * 253}
+    assert name_in(named, "name") == named["name"]
+    assert name_in({"name": named["name"] + "y"}, "name") != name_in(named, "name")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayproxy.reconcile.debounce import BURST, DRAINING, MOST, QUIET, REFILL, Pace
+from rayproxy.reconcile.debounce import BURST, DEBOUNCE, DRAINING, MAX_DELAY, REFILL, Pace
 from rayproxy.reconcile.plan import Changes, plan, vanishes_at_once
 
 FILES = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("123"))
@@ -56,18 +56,18 @@ def test_changes_soon_after_a_reload_wait_for_quiet_and_never_longer_than_the_mo
     pace = Pace()
     pace.reloaded(10.0)
     pace.changed(10.5)
-    assert pace.due(10.5, crowded=False) == 10.5 + QUIET
+    assert pace.due(10.5, crowded=False) == 10.5 + DEBOUNCE
     for tenths in range(106, 140):
         pace.changed(tenths / 10)
-    assert pace.due(13.9, crowded=False) == 10.5 + MOST
+    assert pace.due(13.9, crowded=False) == 10.5 + MAX_DELAY
 
 
 def test_taking_the_changes_tells_when_the_first_came():
     pace = Pace()
     pace.changed(1.0)
     pace.changed(2.0)
-    assert pace.took() == 1.0
-    assert pace.took() is None
+    assert pace.take() == 1.0
+    assert pace.take() is None
     assert pace.due(3.0, crowded=False) is None
 
 
@@ -89,7 +89,7 @@ def reloads_of(changes: list[float], end: float) -> list[float]:
             pace.changed(waiting.pop(0))
         due = pace.due(now, crowded=False)
         if due is not None and now >= due:
-            pace.took()
+            pace.take()
             pace.reloaded(now)
             reloads.append(now)
     return reloads

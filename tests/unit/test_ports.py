@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayproxy.kinds.ports import PortError, serve_port
+from rayproxy.kinds.backend import Policy, RejectedError, Targets
+from rayproxy.kinds.ports import PortError, rays_own, serve_port
 from rayproxy.model import Port
 from rayproxy.objects import read_service
 from tests.support.manifests import rayservice, service
 
+TARGETS = Targets(lambda of: serve_port(of.ports), "mend it")
 HEAD = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080, "serve": 8000}
 
 
@@ -185,6 +187,7 @@ def test_a_thousand_ports_in_any_order_give_the_same_port():
 
 
 @pytest.mark.fault(69)
+@pytest.mark.fault(116)
 @pytest.mark.parametrize(
     "port",
     [
@@ -195,11 +198,14 @@ def test_a_thousand_ports_in_any_order_give_the_same_port():
     ],
 )
 def test_no_port_of_rays_own_is_routed_whatever_it_is_called(port: Port):
-    with pytest.raises(PortError, match="has no port for callers") as refused:
-        serve_port([port])
+    ray = rayservice()
+    ports = [{"name": port.name, "port": port.port, "targetPort": port.target}]
+    with pytest.raises(RejectedError, match="has no port for callers") as refused:
+        TARGETS(read_service(service(ray, ports=ports)), Policy())
     assert refused.value.reason == "RaysOwnPort"
 
 
 @pytest.mark.parametrize("target", [None, 8000, "serve", 0, "", 8001, True, 1.5])
 def test_a_port_that_leads_to_any_other_is_routed_by_its_own_number(target: object):
     assert serve_port([Port("serve", 80, "TCP", "", target)]) == 80
+    assert rays_own([Port("serve", 80, "TCP", "", target)], 80) == ""

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
-from rayproxy.kinds import decide
 from rayproxy.kinds.backend import Policy
+from rayproxy.kinds.rayservice import read_rayservice
 from rayproxy.model import Decision, Pending, Refused, Rejection, Suspended
 from rayproxy.settings import Settings
+from tests.support import recorded
+from tests.support.deciding import decide
 from tests.support.manifests import YOUNG, rayservice, ref, reference, route_of, service, snapshot, target_of
 
 STRICT, OPEN = Policy(), Policy(unowned=True)
@@ -21,6 +23,35 @@ def decisions(*objects, policy: Policy = STRICT) -> dict[str, Decision]:
 def only(*objects, policy: Policy = STRICT) -> Decision:
     (decision,) = decide(snapshot(*objects), policy)
     return decision
+
+
+def left_incremental(*objects: dict) -> str:
+    """Return who answers for a RayService that left upgrades in steps, beside these objects."""
+    return target_of(only(rayservice(status={"activeServiceStatus": {"rayClusterName": "chat-b"}}), *objects)).host
+
+
+@pytest.mark.fault(130)
+def test_of_two_services_the_one_that_selects_the_active_cluster_answers():
+    gone, active = ({"ray.io/cluster": name, "ray.io/serve": "true"} for name in ("chat-a", "chat-b"))
+    cluster = {"metadata": {"name": "chat-b", "namespace": "default", "uid": "uid-chat-b"}}
+    stable = service(CHAT, selector=gone, clusterIP="10.0.0.1")
+    of_the_cluster = service(cluster, "chat-b-serve-svc", selector=active, clusterIP="10.0.0.2")
+    of_the_cluster["metadata"]["ownerReferences"] = [reference(cluster, "RayCluster")]
+    assert left_incremental(stable, of_the_cluster) == "10.0.0.2"
+    taken_over = service(CHAT, selector=active, clusterIP="10.0.0.1")
+    assert left_incremental(taken_over, of_the_cluster) == "10.0.0.1"
+    assert left_incremental(stable) == "10.0.0.1", "there is no better one"
+
+
+@pytest.mark.fault(130)
+def test_a_service_of_a_former_name_answers_until_the_one_of_the_new_name_selects_the_active_cluster():
+    active, next_one = ({"ray.io/cluster": name, "ray.io/serve": "true"} for name in ("chat-a", "chat-b"))
+    spec = {"serveService": {"metadata": {"name": "third"}}}
+    former = service(CHAT, "second", selector=active, clusterIP="10.0.0.1")
+    new = service(CHAT, "third", selector=next_one, clusterIP="10.0.0.2")
+    for cluster, host in (("chat-a", "10.0.0.1"), ("chat-b", "10.0.0.2")):
+        chat = rayservice(spec=spec, status={"activeServiceStatus": {"rayClusterName": cluster}})
+        assert target_of(only(chat, former, new)).host == host
 
 
 def without_owner(obj: dict) -> dict:
@@ -69,6 +100,80 @@ def test_an_incremental_upgrade_follows_the_active_clusters_own_service():
     services = [of_cluster(CHAT, "chat-1", "10.0.0.1"), of_cluster(CHAT, "chat-2", "10.0.0.2")]
     assert target_of(only(incremental("chat-1"), *services)).host == "10.0.0.1"
     assert target_of(only(incremental("chat-2"), *services)).host == "10.0.0.2"
+
+
+def upgrade(active: object, pending: object, strategy: str = "NewClusterWithIncrementalUpgrade") -> dict:
+    return rayservice(
+        spec={"upgradeStrategy": {"type": strategy}},
+        status={
+            "activeServiceStatus": {"rayClusterName": "chat-1", "trafficRoutedPercent": active},
+            "pendingServiceStatus": {"rayClusterName": "chat-2", "trafficRoutedPercent": pending},
+        },
+    )
+
+
+UNMOVED = {"10.0.0.1": 100, "10.0.0.2": 0}
+OLD, NEW = of_cluster(CHAT, "chat-1", "10.0.0.1"), of_cluster(CHAT, "chat-2", "10.0.0.2")
+
+
+def shares(*objects: dict) -> dict[str, int]:
+    return {target.host: target.weight for target in route_of(only(*objects)).targets}
+
+
+@pytest.mark.fault(102)
+@pytest.mark.parametrize(
+    ("active", "pending", "expected"),
+    [
+        (None, None, UNMOVED),
+        (100, 0, UNMOVED),
+        (80, 20, {"10.0.0.1": 80, "10.0.0.2": 20}),
+        (10, 90, {"10.0.0.2": 90, "10.0.0.1": 10}),
+        (0, 100, {"10.0.0.2": 100, "10.0.0.1": 0}),
+        (80, 30, UNMOVED),
+        (-20, 120, UNMOVED),
+        ("80", "20", UNMOVED),
+        (True, 99, UNMOVED),
+    ],
+)
+def test_an_incremental_upgrade_shares_the_requests_as_kuberay_does(active, pending, expected):
+    found = shares(upgrade(active, pending), OLD, NEW)
+    assert list(found.items()) == list(expected.items())
+
+
+@pytest.mark.fault(102)
+@pytest.mark.parametrize("percent", [20, 100])
+@pytest.mark.parametrize(
+    "new",
+    [
+        of_cluster(CHAT, "chat-2", "169.254.169.254"),
+        of_cluster(CHAT, "chat-2", "None"),
+        of_cluster(CHAT, "chat-2", ""),
+        of_cluster(CHAT, "chat-2", "10.0.0.2") | {"spec": {**NEW["spec"], "selector": {}}},
+        of_cluster(CHAT, "chat-3", "10.0.0.2") | {"metadata": {**OLD["metadata"], "name": "chat-2-serve-svc"}},
+        None,
+    ],
+    ids=["link-local", "headless", "no address", "no selector", "another cluster's", "none"],
+)
+def test_all_goes_to_the_active_cluster_where_the_pending_ones_service_is_not_usable(new, percent):
+    objects = [upgrade(100 - percent, percent), OLD, *filter(None, [new])]
+    assert shares(*objects) == {"10.0.0.1": 100}
+
+
+def test_shares_that_another_strategy_left_behind_are_not_obeyed():
+    assert shares(upgrade(80, 20, "NewCluster"), OLD, NEW) == {"10.0.0.1": 100}
+
+
+def test_both_services_of_a_shared_route_are_behind_it():
+    assert [each.key.name for each in route_of(only(upgrade(80, 20), OLD, NEW)).services] == [
+        "chat-1-serve-svc",
+        "chat-2-serve-svc",
+    ]
+
+
+def test_what_kuberay_writes_each_two_seconds_is_no_change():
+    one, other = upgrade(80, 20), upgrade(80, 20)
+    other["status"]["lastUpdateTime"] = "2026-11-25T00:00:02Z"
+    assert read_rayservice(one) == read_rayservice(other)
 
 
 def test_an_incremental_upgrade_whose_cluster_has_no_service_yet_uses_the_stable_one():
@@ -180,6 +285,52 @@ def test_what_kuberay_takes_is_pending(obj):
     assert isinstance(only(obj), Pending)
 
 
+@pytest.mark.fault(97)
+@pytest.mark.parametrize("cluster", ["pendingServiceStatus", "activeServiceStatus"])
+def test_a_pending_route_says_what_its_failed_application_says(cluster):
+    *_, (_, seen) = recorded.looks("failing-app-1.7.0", "")
+    assert seen.rayservice
+    failing = {cluster: seen.rayservice["status"]["pendingServiceStatus"]}
+    obj = rayservice(status=failing)
+
+    pending = only(obj)
+
+    assert isinstance(pending, Pending)
+    assert pending.message == (
+        "its application default is DEPLOY_FAILED: AttributeError: module 'inference' has no attribute 'nope'"
+    )
+    assert route_of(only(obj, service(obj))), "what answers is routed, whatever is said of it"
+
+
+def applications(**found):
+    return rayservice(status={"pendingServiceStatus": {"applicationStatuses": found}})
+
+
+@pytest.mark.parametrize(
+    ("obj", "words"),
+    [
+        (applications(a={"status": "RUNNING"}, b={"status": "UNHEALTHY", "message": "x\n  y \t z\n\n"}),
+         "its application b is UNHEALTHY: y z"),
+        (applications(a={"status": "DEPLOY_FAILED"}), "its application a is DEPLOY_FAILED"),
+        (applications(a={"status": "DEPLOY_FAILED", "message": "\x1b[31mred\x1b[0m\x07"}), "DEPLOY_FAILED: red"),
+        (applications(a={"status": "DEPLOYING", "message": "soon"}), "no Service chat-serve-svc"),
+        (applications(a="text"), "no Service chat-serve-svc"),
+    ],
+)  # fmt: skip
+def test_of_an_applications_words_one_plain_line_is_told(obj, words):
+    pending = only(obj)
+    assert isinstance(pending, Pending)
+    assert words in pending.message
+
+
+def test_an_applications_words_are_bounded():
+    long = applications(**{"n" * 1000: {"status": "UNHEALTHY", "message": "x" * 1_000_000}})
+
+    pending = only(long)
+    assert isinstance(pending, Pending)
+    assert len(pending.message) == 400
+
+
 FOREIGN = service(rayservice("other"), "chat-serve-svc")
 UNLABELLED = service(CHAT)
 UNLABELLED["metadata"]["labels"] = {}
@@ -204,6 +355,16 @@ REFUSALS = [
     ("AddressForbidden", "is unspecified", service(CHAT, clusterIP="0.0.0.0")),
     ("AddressForbidden", "is unspecified", service(CHAT, clusterIP="::")),
     ("AddressForbidden", "is reserved", service(CHAT, clusterIP="255.255.255.255")),
+    *(("AddressForbidden", "is the metadata service of a cloud", service(CHAT, clusterIP=address)) for address in (
+        "100.100.100.200", "::ffff:100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254",
+        "fd00:0ec2:0::23", "fd20:ce::254",
+    )),
+    *(("AddressForbidden", "is reserved", service(CHAT, clusterIP=address)) for address in (
+        "64:ff9b::169.254.169.254", "64:ff9b:1::a9fe:a9fe", "::a9fe:a9fe",
+    )),
+    *(("AddressForbidden", "is a translation of an IPv4 address", service(CHAT, clusterIP=address)) for address in (
+        "2002:a9fe:a9fe::1", "2002:7f00:1::", "2002:a00:1::", "2001:0:a00:1::1",
+    )),
     ("UnsupportedProtocol", "Service default/chat-serve-svc has no port that speaks plain HTTP/1.1: serve-grpc=9 says",
      service(CHAT, ports=[{"name": "serve-grpc", "port": 9}])),
     ("UnsupportedProtocol", "serve=8 says appProtocol: kubernetes.io/h2c",
@@ -220,6 +381,7 @@ REFUSALS = [
 
 
 @pytest.mark.fault(27)
+@pytest.mark.fault(92)
 @pytest.mark.parametrize(("reason", "words", "bad"), REFUSALS)
 def test_a_service_that_cannot_be_a_backend_is_refused_with_a_reason(reason, words, bad):
     rejection = only(CHAT, bad)
@@ -305,7 +467,7 @@ def test_of_two_rayservices_of_one_name_the_older_wins_whatever_the_order():
         assert route_of(found["b/chat"])
         loser = found["a/chat"]
         assert isinstance(loser, Rejection)
-        assert loser.message == ("the name chat is taken by the older RayService b/chat: rename this one or that one")
+        assert loser.reason == "NameConflict"
 
 
 @pytest.mark.fault(25)
@@ -321,7 +483,7 @@ def test_of_two_rayservices_of_one_age_the_first_by_namespace_wins_and_no_age_co
 def test_the_loser_takes_over_when_the_winner_goes():
     winner, loser = rayservice(namespace="b"), rayservice(namespace="a", creationTimestamp=YOUNG)
     gone = rayservice(namespace="b", deletionTimestamp=YOUNG)
-    assert isinstance(decisions(winner, loser, service(loser))["a/chat"], Rejection)
+    assert isinstance(decisions(winner, service(winner), loser, service(loser))["a/chat"], Rejection)
     assert route_of(decisions(gone, loser, service(loser))["a/chat"])
 
 

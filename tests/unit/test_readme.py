@@ -8,12 +8,19 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from rayproxy.checkpoint.last_applied import RECORD
 from rayproxy.cli import COMMANDS
 from rayproxy.report.metrics import Metrics
 from rayproxy.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "serving" / "README.md"]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "serving" / "README.md",
+    ROOT / "SECURITY.md",
+]
+MISSPELT = {"RAYPROXY_WORKRS"}  # in docs/settings.md, on purpose
 
 
 def page(name: str) -> str:
@@ -43,6 +50,18 @@ def test_the_readme_is_two_pages_and_leads_to_the_rest():
         assert f"({path.relative_to(ROOT)})" in page("README.md")
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_target_setting_and_file_that_a_page_names_is_there(path: Path):
+    text = path.read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][\w-]*):", page("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"(?:^ +|`)make ([a-z][\w-]*)", text, re.MULTILINE)) <= targets
+    named = {name for name in re.findall(r"\bRAYPROXY_\w*[A-Z]", text) if not name.startswith("RAYPROXY_TEST_")}
+    assert named - MISSPELT <= {f"RAYPROXY_{name.upper()}" for name in Settings.model_fields}
+    folders = "|".join(each.name for each in ROOT.iterdir() if each.is_dir() and each.name[0] != ".")
+    for file in re.findall(rf"`((?:{folders})/[\w./-]*)`", text):
+        assert file == RECORD or (ROOT / file).exists(), file
+
+
 def test_every_setting_has_a_row_and_every_row_is_a_setting():
     names = {f"RAYPROXY_{name.upper()}" for name in Settings.model_fields} - {"RAYPROXY_KUBECONFIG"} | {"KUBECONFIG"}
     section = page("docs/settings.md").split("# Settings")[1].split("\n## ")[0]
@@ -61,3 +80,15 @@ def test_every_metric_has_a_row_and_every_row_is_a_metric():
 def test_every_command_has_a_row():
     section = page("README.md").split("## Commands")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `rayproxy (\w+)", section, re.MULTILINE)) == set(COMMANDS)
+
+
+def test_what_security_md_says_is_shown_by_tests():
+    rows = re.findall(r"^\| (.+) \| ([\d, ]+) \|$", page("SECURITY.md"), re.MULTILINE)
+    shown = set(re.findall(r"^\| (\d+) \|", page("docs/faults.md"), re.MULTILINE))
+    assert len(rows) > 10
+    for what, numbers in rows:
+        assert set(numbers.split(", ")) <= shown, what
+
+
+def test_security_md_is_one_page():
+    assert len(page("SECURITY.md").splitlines()) <= 70

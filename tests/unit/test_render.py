@@ -6,21 +6,27 @@ from dataclasses import replace
 
 import pytest
 
-from rayproxy.model import Pending, Refused, Rejection, Suspended
-from rayproxy.nginx.render import BASE, NginxConf, render, revision_conf, routed, unrouted
-from rayproxy.nginx.routes import ROUTES
+from rayproxy.model import Decision, Pending, Ref, Refused, Rejection, Route, Suspended, Target
+from rayproxy.nginx.render import BASE, NginxConf, render, render_base, revision_conf, routed, unrouted
+from rayproxy.nginx.routes import ROUTES, read
 from rayproxy.nginx.templates import check_location, load_location
 from rayproxy.settings import NginxSettings
 from tests.support.manifests import ref, route
 
 CONF = NginxConf(NginxSettings(), ("127.0.0.1:8080",), "/s/run")
 PREFIX = load_location("prefix")
+AT = "/apis/rayservice"
 ROUTE = route(host="[fd00::1]")
+KSERVES = Ref("inferenceservice", "default", "chat")
+SERVERLESS = Route(
+    KSERVES, "u", "/apis/inferenceservice/chat", (Target("10.0.0.80", 80, "chat-predictor.default.svc.x"),)
+)
 PENDING, REJECTED = Pending(ref("slow"), "u", "m"), Rejection(ref("bad"), "u", "R", "m")
+DECISIONS: list[Decision] = [ROUTE, PENDING, REJECTED]
 
 
 def test_a_revision_has_one_file_for_each_route_and_those_that_are_always_there():
-    files = render([ROUTE, PENDING, REJECTED], PREFIX, CONF)
+    files = render(DECISIONS, PREFIX, CONF)
     assert sorted(files) == sorted(["ray-chat.conf", ROUTES, *BASE])
     assert files["ray-chat.conf"].text == (
         "location ^~ /apis/rayservice/chat/ {\n    proxy_pass http://[fd00::1]:8000/;\n}\n"
@@ -29,32 +35,35 @@ def test_a_revision_has_one_file_for_each_route_and_those_that_are_always_there(
 
 
 def test_the_same_decisions_in_any_order_are_the_same_bytes():
-    decisions = [ROUTE, PENDING, REJECTED, route("b", port=1)]
+    decisions = [*DECISIONS, route("b", port=1)]
     assert render(decisions, PREFIX, CONF) == render(decisions[::-1], PREFIX, CONF)
 
 
 @pytest.mark.fault(58)
 def test_what_is_only_said_about_a_rayservice_changes_no_byte():
-    first = [Pending(ref(), "u", "waits for a"), Rejection(ref("bad"), "u", "R", "a")]
-    other = [Pending(ref(), "v", "waits for b"), Rejection(ref("bad"), "v", "S", "b")]
+    first: list[Decision] = [Pending(ref(), "u", "waits for a"), Rejection(ref("bad"), "u", "R", "a")]
+    other: list[Decision] = [Pending(ref(), "v", "waits for b"), Rejection(ref("bad"), "v", "S", "b")]
     assert render(first, PREFIX, CONF) == render(other, PREFIX, CONF)
 
 
 def test_a_name_without_a_route_has_a_state_and_a_route_of_the_name_wins():
     other = Rejection(ref("chat", "other"), "", "NameConflict", "")
-    assert unrouted([ROUTE, PENDING, REJECTED, other]) == {"slow": "pending", "bad": "rejected"}
+    found = unrouted([ROUTE, PENDING, REJECTED, other])
+    assert found == {f"{AT}/slow": ("pending", ""), f"{AT}/bad": ("rejected", "")}
     assert unrouted([other, ROUTE]) == unrouted([ROUTE, other]) == {}
     for winner, state in (
         (Pending(ref("chat"), "", ""), "pending"),
         (Suspended(ref("chat"), "", ""), "suspended"),
         (Refused(ref("chat"), "", "NameTooLong", ""), "refused"),
     ):
-        assert unrouted([winner, other]) == unrouted([other, winner]) == {"chat": state}
+        told = {f"{AT}/chat": (state, "NameTooLong" if state == "refused" else "")}
+        assert unrouted([winner, other]) == unrouted([other, winner]) == told
 
 
 def test_every_name_that_kubernetes_takes_is_told_as_rejected():
     names = ["9chat", "chat.v2", "1.2", "a" * 63, "a" * 253, ".".join(["a" * 63] * 3) + ".b"]
-    assert unrouted(Rejection(ref(name), "", "InvalidName", "") for name in names) == dict.fromkeys(names, "rejected")
+    told = unrouted(Rejection(ref(name), "", "InvalidName", "") for name in names)
+    assert told == dict.fromkeys((f"{AT}/{name}" for name in names), ("rejected", ""))
 
 
 @pytest.mark.fault(28)
@@ -108,7 +117,30 @@ def test_a_star_streams_all_bodies_in_one_place():
 
 
 def test_the_default_template_has_a_literal_prefix_and_no_regex():
-    assert re.fullmatch(r"location \^~ /apis/rayservice/\{\{ Name \}\}/ \{\n.*\n\}\n", PREFIX.text)
+    text = routed(ROUTE, PREFIX).file.text
+    assert re.fullmatch(r"location \^~ /apis/rayservice/chat/ \{\n    proxy_pass [^ ]+/;\n\}\n", text)
+
+
+@pytest.mark.fault(102)
+def test_an_operators_template_that_knows_one_backend_gets_the_heavier_one():
+    mine = check_location("mine", "location /x/ { proxy_pass http://{{ ClusterIP }}:{{ Port }}; }")
+    shared = replace(ROUTE, targets=(Target("10.0.0.2", 8000, weight=70), Target("10.0.0.1", 8000, weight=30)))
+    assert routed(shared, mine).file.text.startswith("location /x/ { proxy_pass http://10.0.0.2:8000; }\n")
+
+
+def test_both_backends_of_a_shared_route_are_trusted():
+    shared = replace(ROUTE, targets=(Target("10.0.0.2", 8000, weight=70), Target("10.0.0.1", 80, weight=30)))
+    assert trusted(("chat",), shared) == [
+        "/apis/rayservice/chat@10.0.0.1",
+        "/apis/rayservice/chat@10.0.0.2:8000",
+    ]
+
+
+def test_a_live_route_is_read_back_with_its_shares():
+    shared = replace(ROUTE, uid="", targets=(Target("10.0.0.2", 8000, weight=70), Target("10.0.0.1", 80, weight=30)))
+    files = render([shared, route("whole")], PREFIX, CONF)
+    assert read(files[ROUTES].text)["ray-chat.conf"] == shared
+    assert '"weight": 100' not in files[ROUTES].text
 
 
 def trusted(pages: tuple[str, ...], *decisions) -> list[str]:
@@ -119,7 +151,7 @@ def trusted(pages: tuple[str, ...], *decisions) -> list[str]:
 
 @pytest.mark.parametrize("pages", [("chat",), ("default/chat",), ("default/*",), ("*",), ("other", "chat")])
 def test_a_page_is_trusted_by_the_name_the_namespace_or_both_of_its_model(pages):
-    assert trusted(pages, ROUTE) == ["chat@[fd00::1]:8000"]
+    assert trusted(pages, ROUTE) == ["/apis/rayservice/chat@[fd00::1]:8000"]
 
 
 @pytest.mark.parametrize("pages", [(), ("other",), ("default",), ("other/chat",), ("default/other",), ("chat/*",)])
@@ -134,7 +166,80 @@ def test_what_has_no_route_is_not_trusted_even_if_another_of_its_name_has_one():
     )
 
 
-def test_trust_in_a_model_changes_no_other_file():
-    with_trust = render([ROUTE], PREFIX, replace(CONF, settings=NginxSettings(trusted_pages=("*",))))
-    without = render([ROUTE], PREFIX, CONF)
-    assert {name for name in with_trust if with_trust[name] != without[name]} == {"trusted.conf"}
+def test_a_backend_at_port_80_is_trusted_by_its_address_alone_as_nginx_calls_it():
+    found = trusted(("*",), route(port=80), route("six", "[fd00::1]", 80))
+    assert found == ["/apis/rayservice/chat@10.0.0.1", "/apis/rayservice/six@[fd00::1]"]
+
+
+def test_a_route_that_leads_nobody_knows_where_is_not_trusted():
+    conf = replace(CONF, settings=NginxSettings(trusted_pages=("*",)))
+    kept = replace(ROUTE, targets=())
+    assert render_base([], [kept], conf)["trusted.conf"] == render_base([], [], conf)["trusted.conf"]
+
+
+@pytest.mark.parametrize(
+    ("pages", "changed"), [(("*",), {"trusted.conf", "nginx.conf"}), (("chat",), {"trusted.conf", "ray-chat.conf"})]
+)
+def test_trust_in_a_model_changes_its_own_file_alone_and_trust_in_all_of_them_the_one_for_all(pages, changed):
+    other = route("b", port=1)
+    with_trust = render([ROUTE, other], PREFIX, replace(CONF, settings=NginxSettings(trusted_pages=pages)))
+    without = render([ROUTE, other], PREFIX, CONF)
+    assert {name for name in with_trust if with_trust[name] != without[name]} == changed
+
+
+@pytest.mark.parametrize("template", ["prefix", "regex"])
+def test_a_trusted_model_has_the_list_of_fields_without_those_that_concern_the_origin(template):
+    settings = NginxSettings(trusted_pages=("chat",))
+    files = render([ROUTE, route("b")], load_location(template), replace(CONF, settings=settings))
+    assert [name for name in ("b", "chat") if "hidden-fields.conf" in files[f"ray-{name}.conf"].text] == ["chat"]
+    assert "include origin-fields.conf;" in files["nginx.conf"].text
+
+
+@pytest.mark.fault(79)
+def test_one_name_in_two_kinds_has_two_files_and_what_is_given_to_a_name_is_given_to_the_rayservice_alone():
+    conf = replace(CONF, settings=NginxSettings(trusted_pages=("chat",), stream_bodies=("chat",)))
+    files = render([ROUTE, SERVERLESS], PREFIX, conf)
+    assert [name for name in files if "chat" in name] == ["ray-chat.conf", "isvc-chat.conf"]
+    assert [name for name in files if "proxy_request_buffering off" in files[name].text] == ["ray-chat.conf"]
+    assert trusted(("chat",), ROUTE, SERVERLESS) == ["/apis/rayservice/chat@[fd00::1]:8000"]
+    assert len(trusted(("default/chat",), ROUTE, SERVERLESS)) == 2
+
+
+@pytest.mark.fault(79)
+def test_a_name_that_waits_in_one_kind_is_told_so_in_that_kind_alone():
+    assert unrouted([ROUTE, Pending(KSERVES, "", "")]) == {"/apis/inferenceservice/chat": ("pending", "")}
+
+
+def test_what_callers_are_told_of_why_is_plain_words_or_nothing():
+    at = "/apis/inferenceservice/chat"
+    assert unrouted([Pending(KSERVES, "", "it waits: long", "it waits")]) == {at: ("pending", "it waits")}
+    assert unrouted([Refused(KSERVES, "", "NoSupportingRuntime", "no")]) == {at: ("refused", "NoSupportingRuntime")}
+    for hostile in ("it's", '"', "$host", "a;}", "a\nb", "x" * 201, "\\", "{}"):
+        assert unrouted([Pending(KSERVES, "", "", hostile)]) == {at: ("pending", "")}
+        assert unrouted([Refused(KSERVES, "", hostile, "")]) == {at: ("refused", "")}
+
+
+def test_a_page_behind_a_gateway_is_trusted_by_the_models_name_there_and_not_by_the_gateways_address():
+    """The gateway answers for every model behind it."""
+    assert trusted(("*",), SERVERLESS) == ["/apis/inferenceservice/chat@chat-predictor.default.svc.x"]
+
+
+HOST = "{% if Host %}set $gateway_host {{ Host }};{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("text", "of_one_in_standard", "serverless"),
+    [("location /a/{{ Name }} {}", True, True), ("location /a/{{ Kind }}/{{ Name }} {}", False, True),
+     (f"location /a/{{{{ Kind }}}}/{{{{ Name }}}} {{ {HOST} }}", False, False)],
+)  # fmt: skip
+def test_a_template_that_would_send_another_kind_astray_is_not_used_for_it(
+    text: str, of_one_in_standard: bool, serverless: bool
+):
+    mine = check_location("mine", text)
+    assert routed(ROUTE, mine).file.text.startswith("location /a/")
+    for route_, falls_back in (
+        (replace(SERVERLESS, targets=(Target("10.0.0.1", 80),)), of_one_in_standard),
+        (SERVERLESS, serverless),
+    ):
+        made = routed(route_, mine).file.text
+        assert made.startswith("location ^~ /apis/inferenceservice/chat/" if falls_back else "location /a/")

@@ -1,10 +1,13 @@
 """Whole trees on disk: what is trusted, what is brought back, and what is removed."""
 
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
 
+from rayproxy.nginx import linking
+from rayproxy.nginx.linking import _read
 from rayproxy.nginx.render import RouteFiles, file, route_files
 from rayproxy.nginx.revisions import KEEP, Revisions
 from rayproxy.nginx.routes import ROUTES
@@ -86,6 +89,52 @@ def test_what_was_found_right_once_is_not_read_again(revisions, monkeypatch):
     monkeypatch.setattr("rayproxy.nginx.linking._read", lambda name, _: read.append(name))
     live(revisions, chat="x", one="1", two="2")
     assert "ray-chat.conf" not in read
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Return the names of the files that are read for a link, as they are read."""
+    names = []
+    monkeypatch.setattr("rayproxy.nginx.linking._read", lambda name, folder: names.append(name) or _read(name, folder))
+    return names
+
+
+@pytest.mark.parametrize("how", ["pruned", "refused"])
+def test_what_was_found_right_is_not_read_again_though_other_revisions_with_it_go(revisions, read, how):
+    live(revisions, chat="x")
+    for number in range(8):
+        if how == "pruned":
+            live(revisions, chat="x", other=str(number))
+            revisions.prune()
+        else:
+            revisions.discard(revisions.write(tree(chat="x", other=str(number)), revisions.current()))
+    assert read.count("ray-chat.conf") == 1
+
+
+@pytest.mark.fault(67)
+def test_what_goes_costs_a_look_at_the_files_that_it_has_and_at_no_others(revisions, monkeypatch):
+    live(revisions, chat="a", b="x")
+    live(revisions, chat="a", b="x", c="y")
+    tried = revisions.write({"ray-c.conf": file("z")}, None)
+    looked_at: set[str] = set()
+    monkeypatch.setattr(linking, "_seen", looked_at.add)
+    revisions.discard(tried)
+    assert {path.rpartition("/")[2] for path in looked_at} <= {"ray-c.conf"}
+
+
+def test_a_file_that_somebody_edits_while_an_old_revision_goes_is_not_linked(revisions, monkeypatch):
+    for number in range(KEEP + 1):
+        live(revisions, chat="x", other=str(number))
+    rmtree = shutil.rmtree
+
+    def edit_meanwhile(path, **options):
+        rmtree(path, **options)
+        (revisions.current().path / "ray-chat.conf").write_text("X")
+
+    monkeypatch.setattr("rayproxy.nginx.revisions.shutil.rmtree", edit_meanwhile)
+    revisions.prune()
+    monkeypatch.undo()
+    assert (live(revisions, chat="x", other="new").path / "ray-chat.conf").read_text() == "x"
 
 
 @pytest.mark.fault(67)
@@ -240,7 +289,7 @@ def test_a_sync_that_fails_is_raised_and_current_is_whole(revisions, monkeypatch
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="Input/output"):
-        revisions.settle()
+        revisions.fsync()
     assert revisions.recover() == written
 
 
@@ -300,7 +349,21 @@ def test_a_list_of_routes_that_somebody_spoiled_holds_no_change_up(revisions, sp
     assert [each.ref.name for each in revisions.routes(revision).values()] == ["chat"]
 
 
-def test_a_list_of_routes_that_a_later_version_wrote_holds_no_change_up(revisions):
+REF = '"kind": "rayservice", "namespace": "a", "name": "chat", "path": "/x"'
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '{"weights": []}',
+        f'{{{REF}, "targets": 5}}',
+        f'{{{REF}, "targets": {{"host": 1}}}}',
+        f'{{{REF}, "targets": [{{"host": "10.0.0.1", "port": []}}]}}',
+        f'{{{REF}, "targets": [{{"host": "10.0.0.1", "port": "http"}}]}}',
+    ],
+)
+def test_a_list_of_routes_that_a_later_version_wrote_holds_no_change_up(revisions, entry):
     files = route_files(RouteFiles()([route("chat")], load_location("prefix"), CONF))
-    revision = revisions.write(BASE | files | {ROUTES: file('{"ray-chat.conf": {"weights": []}}')}, None)
-    assert [each.ref.name for each in revisions.routes(revision).values()] == ["chat"]
+    revision = revisions.write(BASE | files | {ROUTES: file(f'{{"ray-chat.conf": {entry}}}')}, None)
+    (found,) = revisions.routes(revision).values()
+    assert (found.ref.name, *map(str, found.targets)) == ("chat", "10.0.0.1:8000")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayproxy.model import Pending, Rejection
+from rayproxy.report.behind import Behind
 from rayproxy.report.status import read, statuses, table, write
 from rayproxy.selector import parse_selector
 from tests.support.manifests import ref, route
@@ -65,11 +66,12 @@ def test_a_state_keeps_its_time_until_it_or_its_reason_changes():
 
 def test_what_was_written_is_read_back(tmp_path):
     found = statuses([ROUTE, Rejection(ref("b"), "", "Why", "because \ud800")], {}, "1")
+    found[ref()] = replace(found[ref()], behind=Behind("ready", "1", 1, 2, "words"))
     write(tmp_path / "s.json", found)
     assert read(tmp_path / "s.json") == found
 
 
-@pytest.mark.parametrize("text", ["", "{", "7", "[7]", '[{"name": 1}]', "{}", '[{"a":[]}]', "null"])
+@pytest.mark.parametrize("text", ["", "{", "7", "[7]", '[{"name": 1}]', "{}", '[{"a":[]}]', "null", '[{"behind": 7}]'])
 def test_a_torn_or_foreign_status_file_reads_as_empty(tmp_path, text):
     (tmp_path / "s.json").write_text(text)
     assert read(tmp_path / "s.json") == {}
@@ -86,8 +88,24 @@ def test_a_status_file_of_wrong_types_reads_as_empty(tmp_path):
 def test_the_table_cannot_play_with_a_terminal():
     hostile = Rejection(ref("a\x1b[2Jb"), "", "InvalidName", "no\nnewline " + "x" * 1000)
     lines = table(statuses([ROUTE, hostile], {}, "2024-01-01T00:00:00Z").values()).splitlines()
-    assert lines[0].split() == ["NAME", "NAMESPACE", "STATE", "BACKEND", "SINCE", "REASON"]
-    assert lines[1].split() == ["chat", "default", "accepted", "10.0.0.1:8000", "2024-01-01T00:00:00Z", "-"]
+    assert lines[0].split() == ["NAME", "NAMESPACE", "KIND", "STATE", "BACKEND", "SINCE", "ENDPOINTS", "REASON"]
+    since = "2024-01-01T00:00:00Z"
+    assert lines[1].split() == ["chat", "default", "rayservice", "accepted", "10.0.0.1:8000", since, "-", "-"]
     assert len(lines) == 3
     assert "\x1b" not in lines[2]
     assert "no?newline" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("behind", "words"),
+    [
+        (Behind("ready", "1", 1, 2), "ready 1/2 -"),
+        (Behind("ready", "1", 1, 1, "an application is DEPLOYING"), "ready 1/1 an application is DEPLOYING"),
+        (Behind("unavailable", "1", 0, 2, "not\x1b ready"), "unavailable 0/2 since 1: not? ready"),
+        (Behind("unavailable", "1", 0, 0), "unavailable 0/0 since 1"),
+    ],
+)
+def test_the_table_says_who_answers_behind_a_route(behind, words):
+    [status] = statuses([ROUTE], {}, "now").values()
+    row = table([replace(status, behind=behind)]).splitlines()[1]
+    assert " ".join(row.split()).endswith(f"now {words}")

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 
@@ -10,15 +11,19 @@ from pydantic import ValidationError
 
 from rayproxy import daemon
 from rayproxy.__main__ import main
-from rayproxy.settings import Settings
+from rayproxy.cli import COMMANDS
+from rayproxy.settings import Settings, misspelt
 
 OTHER = {
     "source": "manifests", "manifests": "/m", "kubeconfig": "/k", "context": "c", "label_selector": "app=x",
-    "namespaces": "a,b", "allow_unowned_services": "true", "allowed_cidrs": "10.0.0.0/8", "template": "documented",
+    "namespaces": "a,b", "allow_unowned_services": "true", "allowed_cidrs": "10.0.0.0/8", "name_hold": "5",
+    "names_configmap": "n/c", "name_policy": "/p", "max_routes_per_namespace": "9", "template": "regex",
     "state_dir": "/s", "nginx": "external", "nginx_binary": "/n", "listen": "127.0.0.1:1", "workers": "3",
     "worker_connections": "65", "worker_shutdown_timeout": "4", "read_timeout": "5", "max_body": "6k",
-    "stream_bodies": "a,n/b", "access_log": "true", "trusted_pages": "a,b/c,d/*", "admin_listen": "127.0.0.1:2",
-    "resync": "7",
+    "stream_bodies": "a,n/b", "access_log": "true", "trusted_pages": "a,b/c,d/*",
+    "pass_authorization": "false", "hidden_paths": "/a,/b/c", "trusted_front_ends": "10.0.0.0/8,fd00::/8",
+    "calls_per_caller": "9", "admin_listen": "127.0.0.1:2", "resync": "7", "max_draining": "8",
+    "kinds": "rayservice", "gateways": "a/b", "gateway_class": "c", "replicas_service": "n/s", "replica": "r",
     "pending_warning": "8", "reload_timeout": "9", "events": "false", "log_level": "debug",
 }  # fmt: skip
 
@@ -74,6 +79,18 @@ def test_help_names_every_setting(capsys):
         assert f"--{name.replace('_', '-')}" in shown
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_each_default_once_and_nothing_of_python(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for word in ("tuple[", "dict[", "None", "null", "factory", "(default: )", "()", "{}"):
+        assert word not in shown
+    assert not re.search(r"default: [^()]*\) \(default", shown)
+    assert "(default: 127.0.0.1:8080)" in shown or command in ("deploy", "undeploy")
+    assert "(default: /-/routes,/metrics)" in shown or command in ("deploy", "undeploy")
+
+
 WRONG = [
     ("--source=files", "--source: Input should be 'kubernetes' or 'manifests'"),
     ("--source=manifests", "the manifests source needs a folder: set RAYPROXY_MANIFESTS or --manifests"),
@@ -90,17 +107,24 @@ WRONG = [
     ("--namespaces=a/../b", "is not a namespace name"),
     ("--allowed-cidrs=10.0.0.1/8", "--allowed-cidrs: 10.0.0.1/8 has host bits set"),
     ("--allowed-cidrs=all", "does not appear to be an IPv4 or IPv6 network"),
-    ("--stream-bodies=a,B", "--stream-bodies: 'B' names no RayService: NAME, NAMESPACE/NAME, NAMESPACE/* or *"),
-    ("--stream-bodies=a b", "names no RayService"),
-    ("--stream-bodies=a/b/c", "names no RayService"),
-    ("--stream-bodies=/a", "names no RayService"),
-    ("--stream-bodies=a*", "names no RayService"),
-    ("--stream-bodies=*/a", "names no RayService"),
-    ("--trusted-pages=a,B", "--trusted-pages: 'B' names no RayService: NAME, NAMESPACE/NAME, NAMESPACE/* or *"),
-    ("--trusted-pages=*/a", "'*/a' names no RayService"),
-    ("--trusted-pages=a/b/c", "'a/b/c' names no RayService"),
-    ("--trusted-pages=a/", "'a/' names no RayService"),
-    ("--trusted-pages=a;b", "'a;b' names no RayService"),
+    ("--stream-bodies=a,B", "--stream-bodies: 'B' names no model: NAME, NAMESPACE/NAME, NAMESPACE/* or *"),
+    ("--stream-bodies=a b", "names no model"),
+    ("--stream-bodies=a/b/c", "names no model"),
+    ("--stream-bodies=/a", "names no model"),
+    ("--stream-bodies=a*", "names no model"),
+    ("--stream-bodies=*/a", "names no model"),
+    ("--trusted-pages=a,B", "--trusted-pages: 'B' names no model: NAME, NAMESPACE/NAME, NAMESPACE/* or *"),
+    ("--trusted-pages=*/a", "'*/a' names no model"),
+    ("--trusted-pages=a/b/c", "'a/b/c' names no model"),
+    ("--trusted-pages=a/", "'a/' names no model"),
+    ("--trusted-pages=a;b", "'a;b' names no model"),
+    ("--hidden-paths=/a,metrics", "--hidden-paths: 'metrics' is no path such as /metrics"),
+    ("--hidden-paths=/", "is no path"),
+    ("--hidden-paths=//a", "is no path"),
+    ("--hidden-paths=/a/../b", "is no path"),
+    ('--hidden-paths=/a" yes; evil', "is no path"),
+    ("--trusted-front-ends=10.0.0.1/8", "--trusted-front-ends: 10.0.0.1/8 has host bits set"),
+    ("--calls-per-caller=-1", "--calls-per-caller: Input should be greater than or equal to 0"),
     ("--workers=0", "--workers: Input should be greater than or equal to 1"),
     ("--resync=0", "--resync: Input should be greater than or equal to 1"),
     ("--resync=nan", "--resync: Input should be"),
@@ -115,6 +139,26 @@ def test_a_wrong_setting_is_named_with_what_is_wrong(capsys, flag, words):
     assert main(["run", flag]) == 2
     assert f"rayproxy run: {words}" in (said := capsys.readouterr().err) or words in said
     assert said.startswith("rayproxy run: ")
+
+
+def test_an_empty_path_is_none_and_not_the_folder_one_happens_to_be_in(monkeypatch, capsys):
+    assert main(["run", "--source=manifests", "--manifests="]) == 2
+    assert "the manifests source needs a folder" in capsys.readouterr().err
+    usual = parsed(monkeypatch)
+    for name in ("MANIFESTS", "NAME_POLICY", "STATE_DIR"):
+        monkeypatch.setenv(f"RAYPROXY_{name}", "")
+    assert parsed(monkeypatch) == usual
+
+
+def test_a_variable_that_is_misspelt_is_told_and_what_is_somebody_elses_is_not(monkeypatch):
+    monkeypatch.setenv("RAYPROXY_WORKRS", "3")
+    monkeypatch.setenv("RAYPROXY_LABEL_SELECTORS", "a=b")
+    monkeypatch.setenv("RAYPROXY_WORKERS", "3")
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP_ADDR", "IMAGE"):
+        monkeypatch.setenv(f"RAYPROXY_{name}", "x")  # of a Service called rayproxy, or of another program
+    assert misspelt() == {
+        "RAYPROXY_WORKRS": "RAYPROXY_WORKERS", "RAYPROXY_LABEL_SELECTORS": "RAYPROXY_LABEL_SELECTOR"
+    }  # fmt: skip
 
 
 @pytest.mark.fault(28)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from rayproxy.kinds import decide, resources
+from rayproxy.kinds import resources
 from rayproxy.kinds.backend import Policy
 from rayproxy.model import Decision, Route
 from rayproxy.objects import labels_of
 from rayproxy.sources.manifests import ManifestSource
+from tests.support.deciding import decide
 from tests.support.manifests import snapshot, target_of
 from tests.support.shapes import NOT_ROUTED, ROUTED, ROUTED_FROM_FILES, Shape
 

@@ -4,7 +4,7 @@ import pytest
 
 from rayproxy.nginx.render import SAMPLE, routed
 from rayproxy.nginx.template_loader import TemplateChoice
-from rayproxy.nginx.templates import MAX_TEMPLATE_BYTES, TemplateError, check_location, load_location
+from rayproxy.nginx.templates import FOLDER, MAX_TEMPLATE_BYTES, TemplateError, check_location, load_location
 
 GOOD = "location ^~ /x/{{ .Name }}/ { proxy_pass http://{{ .ClusterIP }}:{{ .Port }}/; } # {{ .Namespace }}"
 
@@ -26,10 +26,19 @@ def test_a_condition_is_understood():
     assert rendered(text) == "a"
 
 
-def test_the_documented_template_is_word_for_word_what_the_document_has():
-    text = load_location("documented").text
+def test_the_regex_template_has_the_documented_words():
+    text = load_location("regex").text
     assert text.splitlines()[0] == " location ~ /apis/rayservice/{{ Name }}/(.*) {"
     assert "     proxy_pass $target$1$is_args$args;\n     proxy_http_version 1.1;\n" in text
+
+
+def test_the_old_name_of_the_regex_template_is_still_taken():
+    assert load_location("documented") == load_location("regex")
+
+
+def test_no_location_but_that_of_the_regex_template_has_fields_of_its_own():
+    files = [path.name for path in FOLDER.glob("ray-*.j2") if "proxy_set_header" in path.read_text()]
+    assert files == ["ray-location.regex.conf.j2"]
 
 
 REFUSED = [
@@ -44,7 +53,13 @@ REFUSED = [
     ("{% include '/etc/passwd' %}", "include is not allowed"),
     ("{% import 'x' as Name %}", "import is not allowed"),
     ("{% macro Name() %}{% endmacro %}", "macro is not allowed"),
-    ("{{ Password }}", "no variable Password; there are ClusterIP, Name, Namespace, Port, StreamBody"),
+    (
+        "{{ Password }}",
+        (
+            "no variable Password; there are ClusterIP, Host, Kind, Lighter, Name, Namespace, "
+            "Percent, Port, StreamBody, Trusted"
+        ),
+    ),
     ("{{ self }}", "no variable self"),
     ("{{ .name }}", "line 1"),
     ("\n{{ Name", "line 2"),
@@ -171,3 +186,24 @@ def test_an_add_header_without_what_shuts_pages_in_is_refused_with_what_to_write
         check_location("t", f"# include answer-fields.conf;\n{ADDING}")
     check_location("t", ADDING.replace("{ add", "{ include answer-fields.conf; add"))
     check_location("t", "# add_header stands in a comment\nlocation /{{ Name }} { my_add_header_too; }")
+
+
+OWN_FIELDS = GOOD + "\nproxy_set_header X-A b;"
+OWN_LIST = GOOD + "\nproxy_hide_header X-A;"
+WITHOUT_GAPS = [
+    GOOD,
+    OWN_FIELDS + "include request-fields.conf;",
+    OWN_FIELDS + "include credential-fields.conf;",
+    OWN_LIST + "include origin-fields.conf;",
+    GOOD + "\n# proxy_set_header X-A b;",
+]
+
+
+@pytest.mark.fault(87)
+def test_a_template_whose_lists_let_cookies_pass_is_told_and_one_that_brings_the_proxys_back_is_not():
+    (gap,) = check_location("t", OWN_FIELDS).gaps
+    assert "include credential-fields.conf;` beside it: callers' cookies" in gap
+    (gap,) = check_location("t", OWN_LIST).gaps
+    assert "include origin-fields.conf;` beside it: cookies" in gap
+    for text in (load_location("regex").text, load_location("prefix").text, *WITHOUT_GAPS):
+        assert list(check_location("t", text).gaps) == [], text

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rayproxy.kube.api import Deadlines
-from rayproxy.sources.reflector import Timing
+from rayproxy.sources.reflector import ReflectorConfig
 
-TIMING = Timing()
+TIMING = ReflectorConfig()
 
 
 @pytest.mark.fault(8)

@@ -1,0 +1,38 @@
+"""What `rayproxy COMMAND --help` shows: the words of the settings, without Python's."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+
+_DEFAULT = re.compile(r" \(default(?P<factory> factory)?: (?P<value>(?:[^()]|\([^()]*\))*)\)$")
+_NOTHING = ("", "None", "null", "()", "{}")
+_METAVARS = {
+    "str": "TEXT", "{str,None}": "TEXT", "int": "NUMBER", "float": "NUMBER", "Path": "PATH", "{Path,None}": "PATH",
+    "tuple[str,...]": "A,B,...", "dict[str,str]": "NAME=VALUE,...",
+}  # fmt: skip
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Show a default once, and none where there is none."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return super()._split_lines(told(text), width)
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        shown = super()._format_args(action, default_metavar)
+        return _METAVARS.get(shown, shown)
+
+
+def told(text: str) -> str:
+    """Return what is said of an option, with the default that pydantic-settings added as a person would write it."""
+    made = _DEFAULT.search(text)
+    if not made:
+        return text
+    words, value = text[: made.start()], made["value"]
+    if made["factory"] or value in _NOTHING or "default" in words:
+        return words
+    if value.startswith("("):
+        value = ",".join(ast.literal_eval(value))
+    return f"{words} (default: {value})"

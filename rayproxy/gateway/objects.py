@@ -1,0 +1,194 @@
+"""What is read of the Gateway API's objects, in the one form in which KubeRay makes them. Pure.
+
+Of each is kept whose it is, what of it is not in that form, and what was said of it already.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from itertools import islice
+
+from rayproxy.gateway.form import ANY, differs
+from rayproxy.model import Key, Owner, Resource
+from rayproxy.objects import MAX_TEXT, array, controller, dig, name_in, read_key, text
+
+GROUP, VERSION = "gateway.networking.k8s.io", "v1"
+CONTROLLER = "rayproxy.io/gateway"  # the controllerName of the GatewayClass, and of what is said of HTTPRoutes
+MANAGER = "rayproxy"  # field manager
+MAX_SAID = 1000  # characters of a message: more than any that is said here
+MAX_TOLD = 64 * 1024  # characters that others and a proxy said of an HTTPRoute: of one with more nothing is said
+MAX_ENTRIES = 32  # parents of an HTTPRoute, conditions of an object: as many as the API takes
+
+_LISTENER = {"name": ANY, "port": 80, "protocol": "HTTP", "allowedRoutes?": {"namespaces?": {"from?": "Same"}}}
+_GATEWAY = {"gatewayClassName": ANY, "listeners": [_LISTENER]}
+_PARENT = {"group?": GROUP, "kind?": "Gateway", "name": ANY, "namespace?": ANY}
+_RULE = {"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": ANY}
+_HTTPROUTE = {"parentRefs": [_PARENT], "rules": [_RULE]}
+_BACKEND = {"group?": "", "kind?": "Service", "name": ANY, "namespace?": ANY, "port": ANY, "weight?": ANY}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A condition as it stands in an object; `since` is RFC 3339."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    generation: int
+    since: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayClass:
+    """The few fields of a GatewayClass that decide its condition."""
+
+    key: Key
+    generation: int
+    controller: str
+    parameters: bool  # it refers to some
+    said: tuple[Said, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The few fields of a Gateway that decide its conditions; `differs` is how it is not in KubeRay's form."""
+
+    key: Key
+    generation: int
+    terminating: bool
+    class_name: str
+    owner: Owner | None
+    differs: str
+    said: tuple[Said, ...] = ()
+    ours: bool = False  # what is said of it was said by a proxy
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A backendRef of an HTTPRoute: its Service, or how it is none."""
+
+    service: Key
+    port: int
+    differs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A parentRef of an HTTPRoute: a Gateway, None where it is something else, and the ref itself as JSON."""
+
+    gateway: Key | None
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPRoute:
+    """The few fields of an HTTPRoute that decide its conditions; `differs` is how it is not in KubeRay's form.
+
+    `said` is what a proxy said with regard to each parent; `others` is what other controllers did, as JSON.
+    """
+
+    key: Key
+    generation: int
+    terminating: bool
+    owner: Owner | None
+    differs: str
+    parents: tuple[Parent, ...]
+    backends: tuple[Backend, ...]
+    said: tuple[tuple[str, tuple[Said, ...]], ...] = ()
+    others: tuple[str, ...] = ()
+    version: str = field(default="", compare=False)  # its resourceVersion
+
+
+def read_class(obj: object) -> GatewayClass:
+    """Read a GatewayClass; raise UnreadableError where it has no usable name."""
+    named = text(obj, "spec", "controllerName")
+    return GatewayClass(read_key(obj), _generation(obj), named, bool(dig(obj, "spec", "parametersRef")),
+                        _said(obj, "status", "conditions"))  # fmt: skip
+
+
+def read_gateway(obj: object) -> Gateway:
+    """Read a Gateway; raise UnreadableError where it has no usable name."""
+    return Gateway(
+        key=read_key(obj),
+        generation=_generation(obj),
+        terminating=bool(dig(obj, "metadata", "deletionTimestamp")),
+        class_name=name_in(obj, "spec", "gatewayClassName"),
+        owner=controller(obj),
+        differs=differs(dig(obj, "spec"), _GATEWAY, "spec"),
+        said=_said(obj, "status", "conditions"),
+        ours=any(_is_ours(each) for each in array(obj, "metadata", "managedFields")),
+    )
+
+
+def read_httproute(obj: object) -> HTTPRoute:
+    """Read an HTTPRoute; raise UnreadableError where it has no usable name."""
+    key = read_key(obj)
+    told = list(islice(array(obj, "status", "parents"), MAX_ENTRIES))
+    parents = array(obj, "spec", "parentRefs")
+    if len(_json(told)) > MAX_TOLD:
+        told, parents = [], []
+    ours = [each for each in told if text(each, "controllerName") == CONTROLLER]
+    return HTTPRoute(
+        key=key,
+        generation=_generation(obj),
+        terminating=bool(dig(obj, "metadata", "deletionTimestamp")),
+        owner=controller(obj),
+        differs=differs(dig(obj, "spec"), _HTTPROUTE, "spec"),
+        parents=tuple(_parent(ref, key) for ref in islice(parents, MAX_ENTRIES)),
+        backends=tuple(_backend(ref, key) for ref in _backends(obj)),
+        said=tuple((_json(dig(each, "parentRef")), _said(each, "conditions")) for each in ours),
+        others=tuple(_json(each) for each in told if each not in ours),
+        version=text(obj, "metadata", "resourceVersion"),
+    )
+
+
+def _parent(ref: object, key: Key) -> Parent:
+    kind = (dig(ref, "group") or GROUP, dig(ref, "kind") or "Gateway")
+    gateway = Key(text(ref, "namespace") or key.namespace, text(ref, "name"))
+    return Parent(gateway if kind == (GROUP, "Gateway") else None, _json(ref))
+
+
+def _backends(obj: object) -> list[object]:
+    """Return the backendRefs of the only rule: where there are more, the form differs."""
+    rules = array(obj, "spec", "rules")
+    return array(rules[0], "backendRefs")[:MAX_ENTRIES] if rules else []
+
+
+def _backend(ref: object, key: Key) -> Backend:
+    port = dig(ref, "port")
+    service = Key(text(ref, "namespace") or key.namespace, text(ref, "name"))
+    return Backend(service, port if type(port) is int else 0, differs(ref, _BACKEND, "backendRef"))
+
+
+def _said(obj: object, *path: str) -> tuple[Said, ...]:
+    return tuple(map(_one_said, array(obj, *path)[:MAX_ENTRIES]))
+
+
+def _one_said(found: object) -> Said:
+    kind, status, reason, message = (text(found, name)[:MAX_SAID] for name in ("type", "status", "reason", "message"))
+    since = text(found, "lastTransitionTime")[:MAX_TEXT]
+    return Said(kind, status, reason, message, _whole(dig(found, "observedGeneration")), since)
+
+
+def _is_ours(fields: object) -> bool:
+    found = tuple(text(fields, each) for each in ("manager", "operation", "subresource"))
+    return found == (MANAGER, "Apply", "status")
+
+
+def _generation(obj: object) -> int:
+    return _whole(dig(obj, "metadata", "generation"))
+
+
+def _whole(number: object) -> int:
+    return number if type(number) is int else 0
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+CLASSES = Resource(GROUP, VERSION, "gatewayclasses", "GatewayClass", read_class, "")
+GATEWAYS = Resource(GROUP, VERSION, "gateways", "Gateway", read_gateway, "")
+HTTPROUTES = Resource(GROUP, VERSION, "httproutes", "HTTPRoute", read_httproute, "")

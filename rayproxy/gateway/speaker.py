@@ -1,0 +1,207 @@
+"""Say the Gateway API's words: a thread that looks at what is known, and writes what is not said yet."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import structlog
+
+from rayproxy.gateway import conditions, replicas, status
+from rayproxy.gateway.objects import CLASSES, GATEWAYS, HTTPROUTES, MANAGER, Gateway
+from rayproxy.gateway.proofs import Proofs
+from rayproxy.gateway.source import GatewaySource, Known, Scope
+from rayproxy.kube.api import ApiError, ApiServer
+from rayproxy.model import Decision, Key, Ref, Resource, Route
+from rayproxy.objects import rfc3339
+
+PACE = 1.0  # s between two turns
+SILENT = 30.0  # s without anybody who speaks, after which that is told
+MOST = 100  # objects that are spoken of in a turn
+AGAIN = 15.0  # s after which what was not taken is tried again: an object of somebody's may have no room for words
+REFUSED = range(400, 500)
+APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
+
+Found = Mapping[Ref, Decision]
+Write = tuple[str, status.Body]  # where, and what
+
+
+class Speaker:
+    """Speak for the Gateways of a class, while this replica is the one that does; else say what it has proven."""
+
+    def __init__(
+        self, api: ApiServer, scope: Scope, proofs: Proofs, source: GatewaySource, wake: threading.Event
+    ) -> None:
+        self._api = api
+        self._scope = scope
+        self._proofs = proofs
+        self._source = source
+        self._wake = wake
+        self._stop = threading.Event()
+        self._told: tuple[frozenset[str], float] = frozenset(), 0.0  # what this replica said it has proven, and when
+        self._written: dict[str, float] = {}
+        self._failures: dict[str, tuple[float, str]] = {}  # {where: from when on to try again, and what failed}
+        self._silent: float | None = None  # since when nobody speaks
+        self._log = structlog.get_logger()
+
+    @property
+    def threads(self) -> list[tuple[str, Callable[[], None]]]:
+        """Return a name and a blocking function for each thread that it needs."""
+        return [("gateways", self.run), *self._source.threads]
+
+    def stop(self) -> None:
+        """Let its threads end."""
+        self._stop.set()
+        self._wake.set()
+        self._source.stop()
+
+    def run(self) -> None:
+        """Speak until stopped."""
+        while not self._stop.is_set():
+            self._wake.wait(replicas.BEAT)
+            self._wake.clear()
+            self._turn(time.time())
+            self._stop.wait(PACE)
+
+    def _turn(self, now: float) -> None:
+        known, found = self._source.known(), self._proofs.found
+        if known is None or found is None:
+            return
+        mine = known.of_class(self._scope.class_name)
+        proven = frozenset(_tokens(mine.values(), found)) if self._proofs.hold else frozenset()
+        entries = self._share(known, proven, now, needed=bool(mine))
+        speaks = replicas.speaker(known.ready, entries, now)
+        self._note_silence(silent=bool(mine) and not speaks, now=now)
+        if speaks != self._scope.me:
+            return
+        lacking = partial(_lacking, known.ready, entries, now)
+        self._speak(_writes(known, mine, found, lacking), now)
+
+    def _speak(self, writes: Iterable[Write], now: float) -> None:
+        """Write, for no longer than until the others are to hear of this replica; the rest goes with the next turn."""
+        until = time.monotonic() + replicas.BEAT
+        due = [write for write in writes if now >= self._failures.get(write[0], (0.0, ""))[0]]
+        for path, body in in_turns(due, self._written)[:MOST]:
+            if self._stop.is_set() or time.monotonic() > until:
+                break
+            self._written[path] = now
+            self._apply(path, body, now)
+        self._written = {path: at for path, at in self._written.items() if now - at < replicas.FORGOTTEN}
+        self._failures = {path: it for path, it in self._failures.items() if now - it[0] < replicas.FORGOTTEN}
+
+    def _share(self, known: Known, proven: frozenset[str], now: float, *, needed: bool) -> replicas.Entries:
+        """Tell the others what this replica has proven, where it is time to; return what all have told."""
+        own = {self._scope.me: replicas.Entry(int(now), proven)}
+        configmap = self._scope.configmap
+        if configmap is None:
+            return own
+        before, at = self._told
+        if needed and (proven != before or now - at >= replicas.BEAT):
+            gone = dict.fromkeys(replicas.forgotten(known.ready, known.entries, now))
+            path = f"{replicas.CONFIGMAPS.path(configmap.namespace)}/{configmap.name}"
+            if self._send(path, {"data": gone | {self._scope.me: replicas.write(proven, now)}}, MERGE, now):
+                self._told = proven, now
+        return known.entries
+
+    def _note_silence(self, *, silent: bool, now: float) -> None:
+        """Tell, once, that nobody speaks."""
+        if not silent:
+            self._silent = None
+        elif self._silent is None:
+            self._silent = now
+        elif now - self._silent > SILENT:
+            self._silent = float("inf")  # told
+            words = (
+                "nobody speaks for the Gateways of the class: no pod of the Service is ready and has said what it has "
+                "proven; RAYPROXY_REPLICAS_SERVICE names the Service that callers come by, RAYPROXY_REPLICA this pod"
+            )
+            self._log.warning(words, service=str(self._scope.home), replica=self._scope.me)
+
+    def _apply(self, path: str, body: status.Body, now: float) -> None:
+        if self._send(path, body, APPLY, now):
+            self._log.info("said of a Gateway", object=f"{body['kind']} {_named(body)}", words=_said(body))
+
+    def _send(self, path: str, body: object, content_type: str, now: float) -> bool:
+        """Send a patch: a merge, or what is to be said; what fails is told once."""
+        applies = content_type == APPLY
+        query = {"fieldManager": MANAGER, "force": "true"} if applies else None
+        try:
+            self._api.send("PATCH", f"{path}/status" if applies else path, body, query, content_type)
+        except ApiError as error:
+            gone = error.status == HTTPStatus.NOT_FOUND and applies
+            if not gone and error.status != HTTPStatus.CONFLICT:  # else somebody was quicker
+                self._note_failure(path, error, now)
+            return False
+        self._failures.pop(path, None)
+        return True
+
+    def _note_failure(self, path: str, error: ApiError, now: float) -> None:
+        if str(error) not in {told for _, told in self._failures.values()}:
+            self._log.warning("not said; rayproxy check names a missing permission", error=str(error))
+        self._failures[path] = now + (AGAIN if error.status in REFUSED else 0.0), str(error)
+
+
+def in_turns(writes: Iterable[Write], written: Mapping[str, float]) -> list[Write]:
+    """Return them in the order in which they are due: no namespace waits for all that another one has."""
+    seen: Counter[str] = Counter()
+    ranked: list[tuple[int, Write]] = []
+    for write in sorted(writes, key=lambda write: written.get(write[0], 0.0)):
+        namespace = write[1]["metadata"].get("namespace", "")
+        ranked.append((seen[namespace], write))
+        seen[namespace] += 1
+    return [write for _, write in sorted(ranked, key=lambda each: each[0])]
+
+
+def _writes(known: Known, mine: Mapping[Key, Gateway], found: Found, lacking: conditions.Proven) -> Iterator[Write]:
+    """Yield what is to be written, where it is not said already."""
+    now = rfc3339(time.time())
+    for each in known.classes:
+        if wanted := conditions.of_class(each):
+            yield from _due(CLASSES, status.of_class(each, wanted, now))
+    for gateway in (each for each in known.gateways.values() if not each.terminating):
+        said = conditions.of_gateway(gateway, found, lacking) if gateway.key in mine else ()
+        yield from _due(GATEWAYS, status.of_gateway(gateway, said, now))
+    for httproute in known.httproutes:
+        at = [] if httproute.terminating else conditions.at(httproute, mine)
+        words = [(parent, conditions.of_httproute(httproute, gateway, found)) for parent, gateway in at]
+        yield from _due(HTTPROUTES, status.of_httproute(httproute, words, now))
+
+
+T = TypeVar("T")
+
+
+def _due(resource: Resource[T], body: status.Body | None) -> Iterator[Write]:
+    if body:
+        yield f"{resource.path(body['metadata'].get('namespace'))}/{body['metadata']['name']}", body
+
+
+def _tokens(gateways: Iterable[Gateway], found: Found) -> Iterator[str]:
+    decisions = (found.get(conditions.rayservice_of(each)) for each in gateways)
+    return (replicas.token(each) for each in decisions if isinstance(each, Route))
+
+
+def _lacking(ready: frozenset[str], entries: replicas.Entries, now: float, route: Route) -> str:
+    return replicas.lacking(replicas.token(route), ready, entries, now)
+
+
+def _named(body: status.Body) -> str:
+    return "/".join(filter(None, (body["metadata"].get("namespace"), body["metadata"]["name"])))
+
+
+def _said(body: status.Body) -> str:
+    """Return the conditions in one line: those that are not met say why."""
+    spoken: dict[str, Any] = body.get("status", {})
+    found = [
+        *spoken.get("conditions", ()),
+        *(each for parent in spoken.get("parents", ()) for each in parent["conditions"]),
+    ]
+    lines = (
+        f"{each['type']}={each['status']}" + (f" ({each['message']})" if each["status"] == "False" else "")
+        for each in found
+    )
+    return ", ".join(lines) or "nothing any more"

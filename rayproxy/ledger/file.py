@@ -1,0 +1,60 @@
+"""Claims in a file of the state folder, where there is no cluster, or no permission."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from rayproxy.ledger.base import Found, StoreError
+from rayproxy.ledger.entries import Changes, due, read, write
+
+
+class FileStore:
+    """Claims in the state folder; the daemon and the command line take turns."""
+
+    def __init__(self, state: Path) -> None:
+        self._path = state / "names.json"
+
+    def update(self, changes: Changes, latest: int) -> Found:
+        """Write changes, if any, and return what is there then; raise StoreError."""
+        if not changes and not self._path.exists():
+            return Found({})
+        try:
+            with self._locked():
+                return self._update(changes, latest)
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}") from error
+
+    def _update(self, changes: Changes, latest: int) -> Found:
+        data, problems = self._read()
+        claims, wrong = read(data, latest)
+        wanted = due(claims, changes)
+        if wanted:
+            written = {**data, **dict(write(name, claim) for name, claim in wanted.items())}
+            entries = {key: value for key, value in written.items() if value is not None}
+            self._write(entries)
+            claims, wrong = read(entries, latest)
+        return Found(claims, problems + tuple(f"{self._path}: {each}" for each in wrong))
+
+    def _read(self) -> tuple[dict[str, object], tuple[str, ...]]:
+        try:
+            data = json.loads(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}, ()
+        except (ValueError, RecursionError):
+            data = None
+        return (data, ()) if isinstance(data, dict) else ({}, (f"{self._path} holds no claims, and is written anew",))
+
+    def _write(self, entries: dict[str, object]) -> None:
+        staged = self._path.with_suffix(".tmp")
+        staged.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+        staged.rename(self._path)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._path.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield

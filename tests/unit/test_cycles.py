@@ -1,0 +1,226 @@
+"""Whole cycles on a real disk, with an nginx that takes every file but those that lead to one address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayproxy.kinds.backend import Policy
+from rayproxy.ledger.file import FileStore
+from rayproxy.ledger.ledger import Ledger
+from rayproxy.model import Rejection, Route, Snapshot
+from rayproxy.name_policy import NamePolicy
+from rayproxy.nginx import linking
+from rayproxy.nginx.process import ConfigRefusedError, DrainingError
+from rayproxy.nginx.render import revision_conf
+from rayproxy.nginx.revisions import Revisions
+from rayproxy.nginx.templates import load_location
+from rayproxy.reconcile.damping import FREE
+from rayproxy.reconcile.reconciler import Config, Outcome, Reconciler
+from rayproxy.settings import NginxSettings
+from tests.support import kserve, routes
+from tests.support.manifests import OLD, YOUNG, rayservice, service, snapshot
+from tests.support.routes import CONF
+
+REFUSED = "10.9.9.9"
+
+
+@dataclass
+class Source:
+    now: Snapshot = field(default_factory=Snapshot)
+
+    def snapshot(self) -> Snapshot:
+        return self.now
+
+    confirm = snapshot
+
+
+@dataclass
+class Nginx:
+    revision: str = ""
+    drains: int = 0
+    streams: bool = False  # so that workers which a reload replaces drain
+
+    def test(self, conf: Path) -> None:
+        for path in conf.parent.glob("ray-*.conf"):
+            if REFUSED in path.read_text():
+                raise ConfigRefusedError(f"it is refused in {path}:1")
+
+    def draining(self) -> int:
+        return self.drains
+
+    def served(self) -> str:
+        return self.revision
+
+    def reload(self, revision: str) -> None:
+        self.revision = revision
+        self.drains += NginxSettings().workers if self.streams else 0
+
+
+@dataclass
+class Cycle:
+    """Hold a reconciler and the folder that it writes."""
+
+    source: Source
+    nginx: Nginx
+    reconciler: Reconciler
+    outcome: Outcome = field(init=False)
+
+    def live(self, now: Snapshot) -> dict[str, str]:
+        """Run a cycle on these objects; return the live files."""
+        self.source.now = now
+        self.outcome = self.reconciler.run_once()
+        return {path.name: path.read_text() for path in (self.reconciler.revisions.root / "current").iterdir()}
+
+
+@pytest.fixture
+def cycle(tmp_path: Path) -> Cycle:
+    conf = replace(CONF, settings=NginxSettings(trusted_pages=("chat",)))
+    config = Config(Policy(gateways=routes.GATEWAYS), conf, lambda: (load_location("prefix"), ()), NamePolicy(None, 0))
+    revisions = Revisions(tmp_path, lambda name: revision_conf(name, "/run"))
+    ledger = Ledger(FileStore(tmp_path), 0, lambda: None)
+    ledger.look()
+    source: Any = Source()
+    nginx: Any = Nginx()
+    return Cycle(source, nginx, Reconciler(source, ledger, revisions, nginx, config))
+
+
+def at(address: str, *more: str) -> Snapshot:
+    """Return a cluster in which `chat` is at this address, and others are."""
+    rays = {name: rayservice(name) for name in ("chat", *more)}
+    addresses = {"chat": address}
+    services = [service(ray, clusterIP=addresses.get(name, "10.0.0.2")) for name, ray in rays.items()]
+    return snapshot(*rays.values(), *services)
+
+
+def test_a_route_that_keeps_its_last_good_version_keeps_its_trust_and_is_not_told_as_without_a_route(cycle: Cycle):
+    cycle.live(at("10.0.0.1"))
+    files = cycle.live(at(REFUSED))
+    assert "10.0.0.1" in files["ray-chat.conf"]
+    assert '"/apis/rayservice/chat@10.0.0.1:8000" yes;' in files["trusted.conf"]
+    assert "/chat" not in files["unrouted.conf"]
+
+
+def test_a_route_that_was_never_good_is_told_as_rejected(cycle: Cycle):
+    files = cycle.live(at(REFUSED, "other"))
+    assert "ray-chat.conf" not in files
+    assert "yes;" not in files["trusted.conf"]
+    assert "/chat rejected;" in files["unrouted.conf"]
+
+
+def test_a_route_that_is_held_while_its_objects_are_unknown_keeps_its_trust(cycle: Cycle):
+    known = at("10.0.0.1")
+    before = cycle.live(known)
+    files = cycle.live(Snapshot({}, frozenset(known.objects)))
+    assert files["trusted.conf"] == before["trusted.conf"]
+    assert files["ray-chat.conf"] == before["ray-chat.conf"]
+
+
+@pytest.mark.fault(78)
+def test_a_route_to_a_gateway_stays_where_that_may_not_be_read_any_more_and_goes_with_it(cycle: Cycle):
+    model = kserve.inferenceservice("chat", status=kserve.addressed())
+    objects = [model, kserve.placeholder(model)]
+    before = cycle.live(routes.snapshot([*objects, kserve.gateway()]))
+    assert "10.0.0.80" in before["isvc-chat.conf"]
+    unseen = routes.snapshot(objects)
+    files = cycle.live(replace(unseen, unread=frozenset(routes.GATEWAYS[:1])))
+    assert files == before
+    (decision,) = cycle.reconciler.run_once().decisions
+    assert isinstance(decision, Rejection)
+    assert decision.message.endswith("; its last good version goes on being served")
+    files = cycle.live(replace(unseen, unread=frozenset(routes.GATEWAYS[1:])))
+    assert "isvc-chat.conf" not in files
+    assert "/apis/inferenceservice/chat rejected;" in files["unrouted.conf"]
+
+
+def test_a_route_to_an_address_of_its_own_does_not_stay_for_a_gateway_that_may_not_be_read(cycle: Cycle):
+    model = kserve.inferenceservice("chat", status=kserve.addressed())
+    cycle.live(routes.snapshot([model, kserve.service(model)]))
+    now = routes.snapshot([model, kserve.placeholder(model)])
+    assert "isvc-chat.conf" not in cycle.live(replace(now, unread=frozenset(routes.GATEWAYS)))
+
+
+def test_a_large_revision_reads_no_file_again_that_it_found_right(cycle: Cycle, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("rayproxy.reconcile.reconciler.LARGE", 1)
+    read, original = [], linking._read
+    monkeypatch.setattr(linking, "_read", lambda name, folder: read.append(name) or original(name, folder))
+    for number in range(8):
+        cycle.live(at("10.0.0.1", f"m{number}"))
+    assert read.count("ray-chat.conf") == 1
+    assert read.count("nginx.conf") == 1
+
+
+@pytest.mark.fault(106)
+@pytest.mark.parametrize("backend", ["10.0.0.99", ""], ids=["has a backend", "has lost its backend"])
+def test_a_name_stays_with_its_object_while_a_change_of_that_waits(cycle: Cycle, backend: str):
+    mine = rayservice("chat", "mine", creationTimestamp=YOUNG)
+    older = rayservice("chat", "older", creationTimestamp=OLD)
+    for number in range(FREE + 2):
+        files = cycle.live(snapshot(mine, service(mine, clusterIP=f"10.0.0.{number}"), older))
+    assert "/chat rejected;" in files["unrouted.conf"], "its last change waits"
+    mine_now = [mine, service(mine, clusterIP=backend)] if backend else [mine]
+    for _ in range(2):
+        files = cycle.live(snapshot(*mine_now, older, service(older, clusterIP="10.1.0.1")))
+        assert "ray-chat.conf" not in files
+
+
+@pytest.mark.fault(112)
+def test_nginx_is_not_put_right_by_one_reload_more_than_may_drain(cycle: Cycle):
+    cycle.live(at("10.0.0.1"))
+    live, cycle.nginx.revision = cycle.nginx.revision, "somebody else's"
+    cycle.nginx.drains = cycle.reconciler.config.nginx.settings.max_draining
+    with pytest.raises(DrainingError):
+        cycle.live(at("10.0.0.1"))
+    assert cycle.nginx.revision == "somebody else's"
+    cycle.nginx.drains -= 1
+    cycle.live(at("10.0.0.1"))
+    assert cycle.nginx.revision == live
+
+
+@pytest.mark.fault(115)
+@pytest.mark.parametrize("how", ["made and deleted in turns", "deleted one by one"])
+def test_a_namespace_whose_objects_change_in_concert_leaves_room_for_others_changes(cycle: Cycle, how: str):
+    def routed(namespace: str, names: list[str]) -> list[dict[str, Any]]:
+        rays = [rayservice(name, namespace) for name in names]
+        return [obj for ray in rays for obj in (ray, service(ray))]
+
+    names = [f"evil{number}" for number in range(60)]
+    good = ["good0"]
+    cycle.live(snapshot(*routed("evil", names), *routed("good", good)))
+    cycle.nginx.streams = True
+    waited: list[str] = []
+    for turn in range(1, 60):
+        evil = names[turn:] if how == "deleted one by one" else [*names[: turn % 8], *names[8 + turn % 2 :]]
+        wanted = snapshot(*routed("evil", evil), *routed("good", good))
+        cycle.live(wanted)
+        waited += filter(None, [cycle.outcome.waits])
+    assert len(waited) > 30
+    assert all("changes of evil caused most of the reloads" in words for words in waited)
+    good.append("good1")
+    files = cycle.live(snapshot(*routed("evil", evil), *routed("good", good)))
+    assert "ray-good1.conf" in files
+    assert "ray-evil1.conf" not in files or how != "deleted one by one", "what waits goes with it"
+
+
+@pytest.mark.fault(71)
+@pytest.mark.fault(115)
+def test_while_changes_wait_what_is_only_said_of_objects_is_told(cycle: Cycle):
+    one, other, gone = (rayservice(name) for name in ("one", "other", "gone"))
+
+    def cluster(fault: dict[str, Any], *more: dict[str, Any]) -> Snapshot:
+        return snapshot(one, service(one, **fault), other, service(other), *more)
+
+    cycle.live(cluster({"clusterIP": "None"}, gone, service(gone)))
+    cycle.nginx.drains = cycle.reconciler.config.nginx.settings.max_draining
+    new = rayservice("new")
+    files = cycle.live(cluster({"ports": []}, new, service(new)))
+    assert {"ray-gone.conf", "ray-other.conf"} <= files.keys()
+    assert "RAYPROXY_MAX_DRAINING" in cycle.outcome.waits
+    told = {each.ref.name: each for each in cycle.outcome.decisions}
+    assert told.keys() == {"one", "other", "gone"}, "what is new is told when it is served"
+    assert isinstance(told["one"], Rejection)
+    assert told["one"].reason == "NoServePort"
+    assert isinstance(told["gone"], Route)

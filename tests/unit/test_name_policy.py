@@ -1,0 +1,62 @@
+"""The file that says which namespaces may have which names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rayproxy.name_policy import MAX_BYTES, NamePolicy, PolicyError
+
+GOOD = "- namespaces: [team-a]\n  names: [chat, 'a-*']\n"
+
+
+def test_without_a_file_every_name_is_granted_to_everyone():
+    grants, problems = NamePolicy(None, 3)()
+    assert grants.allow("any", "name")
+    assert (grants.most, problems) == (3, ())
+
+
+def test_a_change_is_taken_and_an_empty_list_grants_nothing(tmp_path: Path):
+    path = tmp_path / "policy.yaml"
+    path.write_text(GOOD)
+    policy = NamePolicy(path, 0)
+    assert policy()[0].allow("team-a", "a-1")
+    path.write_text(GOOD.replace("team-a", "team-b"))
+    assert not policy()[0].allow("team-a", "a-1")
+    assert policy()[0].allow("team-b", "a-1")
+    path.write_text("[]")
+    assert not policy()[0].allow("team-b", "a-1")
+
+
+@pytest.mark.fault(84)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "valid list"), ("{", "not YAML"), ("namespaces: [a]", "valid list"), ("- a", "valid dictionary"),
+        ("- namespaces: [a]", "--0.names: Field required"), ("- {namespaces: [], names: [a]}", "at least 1 item"),
+        ("- {namespaces: [a], names: [A]}", "--0.names.0: String should match pattern"),
+        ("- {namespaces: [a], names: ['a/b']}", "String should match pattern"),
+        ("- {namespaces: [a], names: ['a\\n']}", "String should match pattern"),
+        ("- {namespaces: a, names: [a]}", "valid list"), ("- {namespaces: [a], names: [1]}", "valid string"),
+        ("- {namespaces: [a], names: [a], labels: {}}", "there is no such option"),
+        ("[" * 5000, ""), ("# " + "x" * MAX_BYTES, "larger than"), (None, "cannot be read"),
+    ],
+)  # fmt: skip
+def test_a_file_with_a_fault_is_refused_at_the_start_and_later_the_last_good_one_goes_on(
+    tmp_path: Path, text: str | None, words: str
+):
+    path = tmp_path / "policy.yaml"
+    path.write_text(GOOD)
+    policy = NamePolicy(path, 0)
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    with pytest.raises(PolicyError, match=str(path)) as refused:
+        NamePolicy(path, 0)
+    assert words in str(refused.value)
+    grants, [problem] = policy()
+    assert grants.allow("team-a", "chat")
+    assert not grants.allow("team-b", "chat")
+    assert "the last good one is used" in problem
