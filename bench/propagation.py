@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +18,10 @@ from pathlib import Path
 
 import urllib3
 
+from tests.support import plain
 from tests.support.apiserver import Cluster, local_api_server
 from tests.support.daemon import Daemon
-from tests.support.http import free_port, request
+from tests.support.http import request
 from tests.support.kuberay import KubeRay
 from tests.support.upstream import Upstream
 from tests.support.waiting import until
@@ -139,24 +137,11 @@ def rayproxy(cluster: Cluster) -> Iterator[Contestant]:
 @contextlib.contextmanager
 def plain_script(cluster: Cluster) -> Iterator[Contestant]:
     """Run the plain script and its nginx, the routes that exist already written in one go."""
-    folder = Path(tempfile.mkdtemp(prefix="rp-"))
-    port = free_port()
-    (folder / "nginx.conf").write_text(
-        f"worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/error.log;\n"
-        "events { worker_connections 4096; }\n"
-        "http { access_log off; map $http_upgrade $connection_upgrade { default upgrade; '' close; }\n"
-        f"server {{ listen 127.0.0.1:{port}; include ray-*.conf; }} }}\n"
-    )
-    subprocess.run(["nginx", "-c", str(folder / "nginx.conf")], check=True)
-    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig(folder)), "PYTHONWARNINGS": "ignore"}
-    script = subprocess.Popen([sys.executable, "-m", "bench.plain_script", str(folder)], env=environment)
-    try:
-        yield Contestant("script", port, lambda: len((folder / "reloads").read_text().splitlines()))
-    finally:
-        script.terminate()
-        script.wait()
-        subprocess.run(["nginx", "-s", "stop", "-c", str(folder / "nginx.conf")], check=False)
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="rp-") as folder,
+        plain.plain_script(cluster.kubeconfig(Path(folder))) as script,
+    ):
+        yield Contestant("script", script.port, lambda: script.reloads)
 
 
 def compare(medians: dict[str, dict[str, float]]) -> str:

@@ -32,7 +32,7 @@ from tests.support.processes import children, kill, masters
 from tests.support.upstream import Upstream
 from tests.support.waiting import until
 
-NAMES = [f"s{number:02d}" for number in range(30)]
+NAMES = [f"s{number:02d}" for number in range(100)]  # so many that none changes so often that it would have to wait
 ANCHOR = "anchor"
 PATIENCE = 90.0  # s to settle; the API server may have been away, and the back-off goes to 30 s
 AWAY = 8.0  # s without an API server
@@ -162,16 +162,25 @@ class Size(threading.Thread):
             descriptors = len(list((self._proc / "fd").iterdir()))
             self.points.append(((time.monotonic() - started) / 60, memory, descriptors, int(status["Threads"])))
 
+    @property
+    def later(self) -> list[tuple[float, float, int, int]]:
+        return self.points[len(self.points) // 2 :]
+
+    @property
+    def slope(self) -> float:
+        """Return how the memory grew in the second half, in MiB a minute."""
+        return statistics.linear_regression(
+            [point[0] for point in self.later], [point[1] for point in self.later]
+        ).slope
+
     def report(self) -> dict[str, object]:
-        later = self.points[len(self.points) // 2 :]
-        slope = statistics.linear_regression([point[0] for point in later], [point[1] for point in later]).slope
-        rows = {"the start": self.points[0], "half time": later[0], "the end": self.points[-1]}
+        rows = {"the start": self.points[0], "half time": self.later[0], "the end": self.points[-1]}
         return {
             "minutes": round(self.points[-1][0], 1),
             **{
                 f"at {when}": f"{row[1]:.1f} MiB, {row[2]} descriptors, {row[3]} threads" for when, row in rows.items()
             },
-            "memory slope in the second half, MiB/minute": round(slope, 3),
+            "memory slope in the second half, MiB/minute": round(self.slope, 3),
         }
 
 

@@ -11,10 +11,13 @@ import hypothesis
 import pytest
 
 from tests.support.daemon import Daemon
+from tests.support.examples import times
 from tests.support.upstream import Upstream
 
 # A busy machine is no failure: pytest-timeout ends what hangs.
-hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "project", max_examples=times(100), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("project")
 
 
@@ -31,6 +34,15 @@ def folder() -> Iterator[Path]:
 def upstream() -> Iterator[Upstream]:
     """Return an upstream on loopback."""
     server = Upstream()
+    yield server
+    server.release.set()
+    server.close()
+
+
+@pytest.fixture
+def everywhere() -> Iterator[Upstream]:
+    """Return an upstream that answers on every ClusterIP."""
+    server = Upstream(host="0.0.0.0", name="everywhere")
     yield server
     server.release.set()
     server.close()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,28 +54,28 @@ def _configure(folder: Path, listen: str, routes: Mapping[str, int], read_timeou
         "worker_shutdown_timeout": 5,
         "read_timeout": read_timeout,
         "max_body": "10m",
-        "access_log": False,
-        "stream_bodies": (),
+        "pass_authorization": True,
+        "kinds": ({"name": "rayservice", "title": "RayService", "told": {}},),
         "route_files": ("ray-*.conf",),
-        "unrouted": (),
-        "trusted": (),
     }
-    templates = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=False)
+    # Lenient: what a template asks for besides is off here.
+    templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=False)
 
     def write(name: str, template: str, **values: object) -> None:
         (folder / name).write_text(templates.get_template(template).render(values))
 
-    for name in ("nginx", "fields", "request-fields", "answer-fields", "unrouted", "trusted"):
-        write(f"{name}.conf", f"{name}.conf.j2", **settings)
+    for template in sorted(TEMPLATES.glob("*.conf.j2")):
+        if not template.name.startswith(("ray-", "revision")):
+            write(template.name.removesuffix(".j2"), template.name, **settings)
     write("revision.conf", "revision.conf.j2", run_dir=folder, revision="fixed")
     for name, port in routes.items():
         write(
             f"ray-{name}.conf",
             "ray-location.prefix.conf.j2",
+            Kind="rayservice",
             Name=name,
             ClusterIP="127.0.0.1",
             Port=port,
-            StreamBody=False,
         )
 
 

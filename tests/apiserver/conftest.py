@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.apiserver import Cluster, any_api_server
+from tests.support.apiserver import Cluster, LocalApiServer, any_api_server
 from tests.support.daemon import Daemon
 from tests.support.kuberay import KubeRay
+from tests.support.tcpproxy import TcpProxy
 from tests.support.upstream import Upstream
 
 CRDS = Path(__file__).parent.parent / "crds"
@@ -18,8 +19,22 @@ CRDS = Path(__file__).parent.parent / "crds"
 
 def rayservice_crds() -> list[Path]:
     """Return the project's own CRD, and KubeRay's where RAYPROXY_TEST_CRDS names a folder with them."""
+    return _crds("rayservices")
+
+
+def inferenceservice_crds() -> list[Path]:
+    """Return the project's own CRD, and KServe's likewise."""
+    return _crds("inferenceservices")
+
+
+def llminferenceservice_crds() -> list[Path]:
+    """Return the project's own CRD, and KServe's likewise."""
+    return _crds("llminferenceservices")
+
+
+def _crds(plural: str) -> list[Path]:
     others = os.environ.get("RAYPROXY_TEST_CRDS")
-    return [CRDS / "rayservices.yaml"] + (sorted(Path(others).glob("rayservices*.yaml")) if others else [])
+    return [CRDS / f"{plural}.yaml"] + (sorted(Path(others).glob(f"{plural}-*.yaml")) if others else [])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,12 +57,11 @@ def cluster(api_server: Cluster) -> Cluster:
 
 
 @pytest.fixture
-def everywhere() -> Iterator[Upstream]:
-    """Return an upstream that answers on every ClusterIP."""
-    server = Upstream(host="0.0.0.0", name="everywhere")
-    yield server
-    server.release.set()
-    server.close()
+def network(server: LocalApiServer) -> Iterator[TcpProxy]:
+    """Return what lies between the daemon and an API server of the test's own, its fixture `server`."""
+    between = TcpProxy(server.port)
+    yield between
+    between.close()
 
 
 @pytest.fixture

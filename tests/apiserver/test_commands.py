@@ -55,6 +55,7 @@ def test_check_finds_everything_in_order_and_says_what_was_looked_at(daemon: Dae
     done = rayproxy(daemon, "check")
     assert done.returncode == 0, done.stdout
     assert f"ok    may watch rayservices in {kuberay.namespace}" in done.stdout
+    assert f"ok    may watch endpointslices in {kuberay.namespace}" in done.stdout
     assert "FAIL" not in done.stdout
 
 
@@ -106,6 +107,24 @@ def test_two_daemons_write_each_event_once(daemon: Daemon, make_replica: Callabl
     assert event["reason"] == "RouteRejected"
     for each in (daemon, replica):
         assert each.metric("rayproxy_events_failed_total") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.fault(101)
+def test_that_nobody_answers_is_told_once_by_two_daemons(
+    daemon: Daemon, make_replica: Callable[..., Daemon], kuberay: KubeRay
+):
+    _, service = kuberay.routed("chat")
+    kuberay.endpoints(service, False)
+    pair = (daemon.start(), make_replica().start())
+    for words, reason in (("route unavailable", "RouteUnavailable"), ("route ready", "RouteReady")):
+        until("both have told", lambda words=words: all(words in each.log.read_text() for each in pair))
+        until("it is written", lambda reason=reason: reason in {each["reason"] for each in kuberay.events("chat")})
+        kuberay.endpoints(service, True)
+    assert sorted(event["reason"] for event in kuberay.events("chat")) == [
+        "RouteAccepted", "RouteReady", "RouteUnavailable",
+    ]  # fmt: skip
+    assert [each.metric("rayproxy_events_failed_total") for each in pair] == [0, 0]
 
 
 def test_pending_for_too_long_is_told_once_by_two_daemons(

@@ -53,7 +53,8 @@ def proxy_image(engine: docker.DockerClient) -> str:
 @pytest.fixture(scope="session")
 def api_server() -> Iterator[Cluster]:
     with any_api_server() as server:
-        server.install_crd(CRDS / "rayservices.yaml")
+        for kind in ("rayservices", "inferenceservices", "llminferenceservices"):
+            server.install_crd(CRDS / f"{kind}.yaml")
         yield server
 
 
@@ -122,15 +123,6 @@ def documented_calls(pod: Pod) -> list[str]:
         command = f"curl -sSfN -X POST {shlex.quote(url)} -H {shlex.quote(JSON)} -d {shlex.quote(body)}"
         answers.append(subprocess.run(command, shell=True, capture_output=True, check=True).stdout.decode())
     return answers
-
-
-@pytest.fixture
-def everywhere() -> Iterator[Upstream]:
-    """Return an upstream that answers on every ClusterIP."""
-    server = Upstream(host="0.0.0.0", name="everywhere")
-    yield server
-    server.release.set()
-    server.close()
 
 
 @pytest.fixture

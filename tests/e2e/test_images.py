@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import docker
 import pytest
 
+from rayproxy.cli import COMMANDS
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.docker
@@ -34,7 +37,8 @@ def test_the_proxy_runs_as_a_user_of_its_own(engine: docker.DockerClient, proxy_
 
 
 def test_the_proxy_names_its_commands(engine: docker.DockerClient, proxy_image: str):
-    assert "Watch RayServices" in run(engine, proxy_image, "rayproxy", "--help")
+    said = run(engine, proxy_image, "rayproxy", "--help")
+    assert set(re.findall(r"^  (\w+) ", said, re.MULTILINE)) == set(COMMANDS)
 
 
 def test_start_nginx_says_what_is_missing(engine: docker.DockerClient, proxy_image: str):

@@ -105,11 +105,13 @@ FIRING = {
     },
     "RayproxyRouteRejected": {f'rayproxy_routes{{{POD},state="rejected"}}': "1x60"},
     "RayproxyRoutePendingTooLong": {f"rayproxy_pending_longest_seconds{{{POD}}}": "1860x60"},
+    "RayproxyRouteUnavailable": {f'rayproxy_route_ready_endpoints{{{POD},route="rayservice/ml/chat"}}': "0x60"},
     "RayproxyProblems": {f"rayproxy_source_problems{{{POD}}}": "1x60"},
     "RayproxyWorkersPileUp": {
         f'rayproxy_nginx_workers{{{POD},state="serving"}}': "2x60",
         f'rayproxy_nginx_workers{{{POD},state="draining"}}': "9x60",
     },
+    "RayproxyChangesWait": {f"rayproxy_changes_wait{{{POD}}}": "1x60"},
     "RayproxyReplicasDisagree": {
         f'rayproxy_routes{{{POD},state="accepted"}}': "5x60",
         'rayproxy_routes{namespace="rayproxy",pod="b",state="accepted"}': "4x60",
@@ -128,6 +130,8 @@ CALM = {
     'rayproxy_routes{namespace="rayproxy",pod="b",state="accepted"}': "5x60",
     f"rayproxy_pending_longest_seconds{{{POD}}}": "60x60",
     f"rayproxy_source_problems{{{POD}}}": "0x60",
+    f"rayproxy_changes_wait{{{POD}}}": "0x60",
+    f'rayproxy_route_ready_endpoints{{{POD},route="rayservice/ml/chat"}}': "1 0 0 1 2x57",  # an upgrade
 }
 
 

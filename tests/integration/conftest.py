@@ -57,7 +57,7 @@ def _side(template: str, upstream: Upstream) -> Iterator[Daemon]:
 def sides() -> Iterator[dict[str, Daemon]]:
     """Return a daemon for each built-in template; both lead `chat` to one upstream."""
     upstream = Upstream()
-    with _side("prefix", upstream) as prefix, _side("documented", upstream) as documented:
-        yield {"prefix": prefix, "documented": documented}
+    with _side("prefix", upstream) as prefix, _side("regex", upstream) as regex:
+        yield {"prefix": prefix, "regex": regex}
     upstream.release.set()
     upstream.close()

@@ -18,7 +18,7 @@ from tests.support.deploy import ROOT
 from tests.support.http import request
 from tests.support.manifests import Manifests, rayservice, service
 from tests.support.netns import CLUSTER_IP, IPV6_ONLY, POD, WITHOUT_IPV6, needs_namespaces, network
-from tests.support.raw import RawUpstream
+from tests.support.raw import OK, RawUpstream
 from tests.support.upstream import Upstream
 from tests.support.waiting import until
 
@@ -72,7 +72,7 @@ def nginx_container(daemon: Daemon) -> Iterator[None]:
     subprocess.run(
         [sys.executable, "-m", "rayproxy", "init"], env=daemon.environment, check=True, stdout=subprocess.DEVNULL
     )
-    command = ["nginx", "-c", daemon.state / "current/nginx.conf", "-g", "daemon off;"]
+    command = ["nginx", "-c", str(daemon.state / "current/nginx.conf"), "-g", "daemon off;"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         yield
@@ -86,7 +86,7 @@ def statuses(host: str) -> list[int]:
     return [request((host, port), path).status for path, port in PROBES]
 
 
-@pytest.mark.parametrize("template", ["prefix", "documented"])
+@pytest.mark.parametrize("template", ["prefix", "regex"])
 def test_a_pod_with_ipv6_alone_is_ready_and_routes_to_a_clusterip_of_ipv6(make: Make, template: str):
     with network(*IPV6_ONLY), upstream_at(CLUSTER_IP) as upstream:
         daemon = make(CLUSTER_IP, upstream, NGINX="external", TEMPLATE=template)
@@ -101,13 +101,15 @@ def test_a_pod_with_ipv6_alone_is_ready_and_routes_to_a_clusterip_of_ipv6(make: 
             request(("127.0.0.1", 8080), "/-/healthz")
 
 
-def test_redirects_and_trusted_pages_are_right_by_addresses_of_ipv6(make: Make):
+@pytest.mark.parametrize("port", [0, 80], ids=["any port", "port 80, which nginx leaves out of $proxy_host"])
+def test_redirects_and_trusted_pages_are_right_by_addresses_of_ipv6(make: Make, port: int):
     with network(*IPV6_ONLY):
-        upstream = RawUpstream(host=CLUSTER_IP)
+        upstream = RawUpstream(host=CLUSTER_IP, port=port)
         daemon = make(CLUSTER_IP, upstream, TRUSTED_PAGES="chat")
         daemon.host = POD
         daemon.start()
-        for host in (f"[{POD}]:8080", f"[{CLUSTER_IP}]:{upstream.port}"):  # by which the model may call itself
+        own = f"[{CLUSTER_IP}]" if port else f"[{CLUSTER_IP}]:{upstream.port}"
+        for host in (f"[{POD}]:8080", own):  # by which the model may call itself
             said = f"HTTP/1.1 307 X\r\nLocation: http://{host}/items/\r\nContent-Type: text/html\r\n"
             upstream.answer = f"{said}Content-Length: 0\r\n\r\n".encode()
             caller = HTTPConnection(POD, 8080, timeout=10)
@@ -116,6 +118,16 @@ def test_redirects_and_trusted_pages_are_right_by_addresses_of_ipv6(make: Make):
             assert answer.headers["Location"] == "/apis/rayservice/chat/items/"
             assert "Content-Security-Policy" not in answer.headers
             caller.close()
+        upstream.close()
+
+
+@pytest.mark.parametrize("template", ["prefix", "documented"])
+def test_the_pages_of_a_model_at_port_80_are_trusted(make: Make, template: str):
+    with network():
+        upstream = RawUpstream(port=80)
+        upstream.answer = OK.replace(b"application/json", b"text/html")
+        daemon = make("127.0.0.1", upstream, TRUSTED_PAGES="chat", TEMPLATE=template).start()
+        assert "content-security-policy" not in daemon.route("chat").headers
         upstream.close()
 
 
@@ -144,7 +156,7 @@ def test_a_kernel_without_ipv6_is_noticed_and_no_error(make: Make, listen: str):
         assert statuses("127.0.0.1") == [200, 200, 200]
         assert daemon.route("chat").status == 200
         assert re.findall(r"listen (.*8080.*);", daemon.files()["nginx.conf"]) == ["0.0.0.0:8080"]
-        assert NO_IPV6 in daemon.tail()
+        assert NO_IPV6 in daemon.told()
 
 
 def test_an_address_of_ipv6_that_a_kernel_without_it_cannot_have_is_named(make: Make):
@@ -154,7 +166,7 @@ def test_an_address_of_ipv6_that_a_kernel_without_it_cannot_have_is_named(make: 
         daemon.start(ready=False)
         assert daemon.process
         assert daemon.process.wait(20) == 1
-        assert "cannot listen on [::1]:9090: Address family not supported by protocol; choose" in daemon.tail()
+        assert "cannot listen on [::1]:9090: Address family not supported by protocol; choose" in daemon.told()
 
 
 def test_a_running_nginx_goes_from_the_addresses_of_ipv4_to_those_of_both_by_a_reload(make: Make):

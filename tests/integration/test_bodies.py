@@ -145,7 +145,7 @@ def read_answer(connection: socket.socket) -> Answer:
 
 
 def test_a_star_streams_the_bodies_of_all_with_any_template(proxied, model: socket.socket):
-    daemon = proxied(STREAM_BODIES="*", TEMPLATE="documented")
+    daemon = proxied(STREAM_BODIES="*", TEMPLATE="regex")
     with begun(daemon, "other", CHUNKED, chunk(b"one")):
         served, _ = model.accept()
         with served:
@@ -164,9 +164,10 @@ def checked(new_daemon: Start, template: str) -> str:
 def test_a_template_that_would_stream_nobodys_body_is_refused_where_names_are_given(new_daemon: Start, folder: Path):
     mine = folder / "mine.conf"
     mine.write_text(MINE % "")
-    for template in ("documented", str(mine)):
-        words = f"FAIL  location template {template}: the location template {template} makes no difference"
-        assert words in checked(new_daemon, template)
+    for template in ("regex", str(mine)):
+        (line,) = [each for each in checked(new_daemon, template).splitlines() if each.startswith("FAIL")]
+        assert line.startswith(f"FAIL  location template {template} ")
+        assert f": the location template {template} makes no difference" in line
     mine.write_text(MINE % "{% if StreamBody %}proxy_request_buffering off;{% endif %}")
     assert f"ok    location template {mine}" in checked(new_daemon, str(mine))
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.conftest import Start
 from tests.support.daemon import Daemon
 from tests.support.http import Answer, free_port, request
 from tests.support.manifests import Manifests, rayservice, routed_names, service
 from tests.support.processes import workers
 from tests.support.upstream import Upstream
+from tests.support.waiting import until
 
 Sides = dict[str, Daemon]
 RESERVED = ["default", "hostnames", "include", "volatile"]  # words of nginx's map
@@ -42,6 +44,7 @@ def assert_own_error(answer: Answer, status: int, kind: str) -> None:
 NOWHERE = [
     "/", "/nothing", "/index.html", "/apis/rayservice", "/apis/rayservice/", "/apis/rayservice/none",
     "/apis/rayservice/none/x", "/-/", "/-/error", "/-/redirect", "/-/redirected", "/-/model-error",
+    "/-/busy", "/-/hidden",
 ]  # fmt: skip
 
 
@@ -247,3 +250,15 @@ def test_a_worker_may_open_the_files_its_connections_need_whatever_limit_it_star
         limit = re.search(r"^Max open files +(\d+)", Path(f"/proc/{worker}/limits").read_text(), re.MULTILINE)
         assert limit
         assert int(limit[1]) == 2 * 300 + 64
+
+
+def test_each_call_is_a_line_of_the_log_where_that_is_wanted(new_daemon: Start, manifests: Manifests):
+    manifests.routed("chat")
+    daemon = new_daemon(ACCESS_LOG="true").start()
+    daemon.route("chat", "a?b", headers={"Cookie": "secret"})
+    line = until(
+        "its line", lambda: re.search(r'^{"time".*"uri":"/apis/rayservice/chat/a\?b".*}$', daemon.told(), re.MULTILINE)
+    )
+    assert line
+    assert json.loads(line[0])["status"] == 200
+    assert "secret" not in daemon.told()

@@ -209,7 +209,7 @@ def test_a_thread_that_dies_ends_the_daemon_with_an_error(folder, manifests: Man
     with daemon.log.open("ab") as log:
         daemon.process = subprocess.Popen([sys.executable, "-c", code], env=daemon.environment, stdout=log, stderr=log)
     assert daemon.process.wait(20) == 1
-    assert "a thread died of a defect; the daemon ends" in daemon.tail()
+    assert "a thread died of a defect; the daemon ends" in daemon.told()
     assert masters(daemon) == []
 
 
@@ -256,7 +256,7 @@ def test_slow_clients_of_the_admin_port_hold_up_neither_probes_nor_routes(runnin
         running.until_state("more", "accepted")
         assert running.admin("/healthz", timeout=2)[0] == 200
         assert running.admin("/readyz", timeout=2)[0] == 200
-        assert "Traceback" not in running.tail()
+        assert "Traceback" not in running.told()
 
 
 @pytest.mark.fault(65)
@@ -340,4 +340,4 @@ def test_an_admin_port_that_is_taken_is_named(daemon: Daemon):
         words = (
             f"cannot listen on {address}: Address already in use; choose another address with RAYPROXY_ADMIN_LISTEN"
         )
-        assert words in daemon.tail()
+        assert words in daemon.told()

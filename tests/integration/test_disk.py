@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from tests.support.daemon import Daemon
 from tests.support.manifests import Manifests, rayservice, routed_names
 from tests.support.mounts import inside, needs_mounts, set_read_only, set_writable
-from tests.support.processes import kill, masters
+from tests.support.processes import children, kill, masters
 from tests.support.waiting import stays, until
 
 New = Callable[..., Daemon]
@@ -48,6 +50,61 @@ def on_tmpfs(new_daemon: New, manifests: Manifests) -> Iterator[Daemon]:
     daemon.stop()  # and nginx with it
 
 
+@pytest.fixture
+def small_run(new_daemon: New, manifests: Manifests) -> Iterator[Daemon]:
+    """Return a daemon whose nginx has 8 MiB for bodies of up to 1 MB."""
+    manifests.routed("chat")
+    daemon = new_daemon(WORKERS="1", MAX_BODY="1m")
+    run = daemon.state / "run"
+    run.mkdir(parents=True)
+    daemon.before = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size=8m none {run} && exec "$0" "$@"')
+    yield daemon.start()
+    daemon.stop()
+
+
+def upload(daemon: Daemon, size: int) -> socket.socket:
+    """Send a body of this size, all but its last byte."""
+    caller = socket.create_connection(("127.0.0.1", daemon.port), 10)
+    head = f"POST /apis/rayservice/chat/x HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n"
+    caller.sendall(head.encode() + b"x" * (size - 1))
+    return caller
+
+
+@needs_mounts
+@pytest.mark.fault(72)
+def test_uploads_that_fill_nginxs_folder_cost_others_no_more_than_a_try_again(small_run: Daemon):
+    with ExitStack() as callers:
+        first = [callers.enter_context(upload(small_run, 1_000_000)) for _ in range(9)]
+        answer = small_run.route("chat", "x", method="POST", body=b"x" * 900_000)
+        assert (answer.status, answer.error_type, answer.headers["retry-after"]) == (503, "proxy_full", "5")
+        assert answer.headers["cache-control"] == "no-store"
+        assert small_run.route("chat", "x", method="POST", body=b"x" * 1000).status == 200
+        for caller in first[:4]:
+            caller.close()
+        until(
+            "there is room",
+            lambda: small_run.route("chat", "x", method="POST", body=b"x" * 900_000).status == 200,
+        )
+
+
+@needs_mounts
+@pytest.mark.fault(36)
+@pytest.mark.fault(72)
+def test_uploads_that_fill_nginxs_folder_hold_up_no_route_and_leave_nothing_behind_when_nginx_is_killed(
+    small_run: Daemon, manifests: Manifests
+):
+    with ExitStack() as callers:
+        for _ in range(9):
+            callers.enter_context(upload(small_run, 1_000_000))
+        manifests.routed("more")
+        until("the change", lambda: small_run.answers_from("more", "upstream"))
+        (master,) = masters_of(small_run)
+        for pid in (master, *children(master)):
+            kill(pid)
+        until("it answers again", lambda: small_run.answers_from("chat", "upstream"))
+        assert small_run.route("chat", "x", method="POST", body=b"x" * 900_000).status == 200, "all the room is there"
+
+
 def masters_of(daemon: Daemon) -> list[int]:
     """Return the masters; the state folder has another name inside the mount namespace."""
     outside = Daemon(daemon.folder, {}, daemon.port, daemon.admin_port)
@@ -71,7 +128,7 @@ def test_a_full_disk_keeps_what_is_served_and_is_caught_up_with_once_it_is_not(o
     before = (on_tmpfs.state / "current").readlink()
     fill(on_tmpfs.state / "filler")
     manifests.routed("more")
-    until("it is told", lambda: "No space left on device: is the disk full or read-only?" in on_tmpfs.tail())
+    until("it is told", lambda: "No space left on device: is the disk of /" in on_tmpfs.told())
     assert (on_tmpfs.state / "current").readlink() == before
     assert on_tmpfs.answers_from("chat", "upstream")
     assert on_tmpfs.is_ready(), "what is served is still good"
@@ -93,7 +150,7 @@ def test_no_inodes_left_is_as_a_full_disk(on_tmpfs: Daemon, manifests: Manifests
         except OSError:
             break
     manifests.routed("more")
-    until("it is told", lambda: "No space left on device" in on_tmpfs.tail())
+    until("it is told", lambda: "No space left on device" in on_tmpfs.told())
     assert on_tmpfs.answers_from("chat", "upstream")
     assert [path.name for path in (on_tmpfs.state / "revisions").glob(".tmp*")] == []
     shutil.rmtree(folder)
@@ -102,15 +159,16 @@ def test_no_inodes_left_is_as_a_full_disk(on_tmpfs: Daemon, manifests: Manifests
 
 @pytest.mark.fault(47)
 def test_no_file_descriptors_left_keeps_what_is_served_and_is_caught_up_with(running: Daemon, manifests: Manifests):
-    assert running.process
+    process = running.process
+    assert process
     before = (running.state / "current").readlink()
-    _, hard = resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (4, hard))  # more are open: nothing can be opened
+    _, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (4, hard))  # more are open: nothing can be opened
     manifests.routed("more")
-    until("it is told", lambda: "Too many open files" in running.tail())
-    stays("it serves", lambda: running.process.poll() is None and running.answers_from("chat", "upstream"))
+    until("it is told", lambda: "Too many open files" in running.told())
+    stays("it serves", lambda: process.poll() is None and running.answers_from("chat", "upstream"))
     assert (running.state / "current").readlink() == before
-    resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (hard, hard))
     until("the change", lambda: running.answers_from("more", "upstream"), 20)
     assert running.is_ready()
 
@@ -121,7 +179,7 @@ def test_only_the_report_failing_to_be_written_does_not_end_the_daemon(on_tmpfs:
     """A RayService whose name is no name changes the status file alone, no revision."""
     fill(on_tmpfs.state / "filler")
     manifests.write("bad", rayservice("No_Name"))
-    until("it is told", lambda: "No space left on device" in on_tmpfs.tail())
+    until("it is told", lambda: "No space left on device" in on_tmpfs.told())
     stays("it lives", lambda: on_tmpfs.is_ready() and on_tmpfs.answers_from("chat", "upstream"))
     (on_tmpfs.state / "filler").unlink()
     until("the report", lambda: "default/No_Name" in on_tmpfs.routes(), 20)
@@ -134,7 +192,7 @@ def test_a_folder_that_becomes_read_only_keeps_what_is_served(on_tmpfs: Daemon, 
     mounted = on_tmpfs.folder / "s"
     set_read_only(on_tmpfs.process.pid, mounted)
     manifests.routed("more")
-    until("it is told", lambda: "Read-only file system: is the disk full or read-only?" in on_tmpfs.tail())
+    until("it is told", lambda: "Read-only file system: is the disk of /" in on_tmpfs.told())
     stays("it serves", lambda: on_tmpfs.is_ready() and on_tmpfs.answers_from("chat", "upstream"))
     set_writable(on_tmpfs.process.pid, mounted)
     until("the change", lambda: on_tmpfs.answers_from("more", "upstream"), 20)
@@ -147,7 +205,7 @@ def test_nginx_is_started_again_on_a_full_disk(on_tmpfs: Daemon, manifests: Mani
     fill(on_tmpfs.state / "filler")
     (old,) = masters_of(on_tmpfs)
     manifests.routed("more")
-    until("it is told", lambda: "No space left on device" in on_tmpfs.tail())
+    until("it is told", lambda: "No space left on device" in on_tmpfs.told())
     kill(old)
     until("another master", lambda: masters_of(on_tmpfs) not in ([], [old]))
     until("the route answers", lambda: on_tmpfs.answers_from("chat", "upstream"))
@@ -159,8 +217,8 @@ def test_a_state_folder_that_cannot_be_written_at_the_start_is_named(new_daemon:
     daemon = new_daemon(STATE_DIR=str(folder / "file/state")).start(ready=False)
     assert daemon.process
     assert daemon.process.wait(20) == 1
-    assert f"the state folder {folder}/file/state cannot be written: Not a directory" in daemon.tail()
-    assert "choose another with RAYPROXY_STATE_DIR" in daemon.tail()
+    assert f"the state folder {folder}/file/state cannot be written: Not a directory" in daemon.told()
+    assert "choose another with RAYPROXY_STATE_DIR" in daemon.told()
 
 
 @needs_mounts
@@ -266,7 +324,7 @@ def test_a_file_that_can_no_longer_be_read_keeps_its_routes_and_is_told(running:
     path = manifests.folder / "default.chat.yaml"
     good = path.read_text()
     path.write_text(good[:-40])
-    until("it is told", lambda: "default.chat.yaml is not read" in running.tail())
+    until("it is told", lambda: "default.chat.yaml is not read" in running.told())
     assert running.answers_from("chat", "upstream")
     path.write_text("[" * 100_000)
     until("it is told", lambda: running.metric("rayproxy_source_problems") == 1)

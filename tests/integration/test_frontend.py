@@ -89,6 +89,12 @@ def test_only_a_websocket_is_an_upgrade_and_fields_of_the_connection_end(seen, c
     assert (upstream.got("Upgrade"), upstream.got("Connection")) == (["websocket"], ["upgrade"])
 
 
+def test_an_upgrade_in_http_1_0_means_nothing(seen: tuple[int, RawUpstream]):
+    port, upstream = seen
+    exchange(port, b"GET /apis/rayservice/chat/x HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    assert (upstream.got("Upgrade"), upstream.got("Connection")) == ([], ["close"])
+
+
 def test_a_stranger_says_nothing_about_the_front_ends_address(seen: tuple[int, RawUpstream]):
     port, upstream = seen
     call(port, "X-Forwarded-Host: evil", "X-Forwarded-Proto: gopher", "X-Forwarded-Prefix: /evil", "Connection: close")

@@ -33,6 +33,8 @@ def test_a_killed_master_is_replaced_though_its_workers_still_hold_the_port(runn
     until("another master", lambda: masters(running) not in ([], [old]))
     until("the route answers", lambda: running.answers_from("chat", "upstream"))
     until("the orphans are gone", lambda: not any(alive(pid) for pid in orphans))
+    [line] = [line for line in running.log.read_text().splitlines() if "nginx has ended, and another one runs" in line]
+    assert f'"before": {old}' in line
 
 
 @pytest.mark.fault(36)
@@ -69,7 +71,7 @@ def test_nginx_is_started_again_at_once_though_the_source_has_failed_for_long(ru
     manifests.folder.rename(manifests.folder.with_name("away"))
     assert running.process
     running.process.send_signal(signal.SIGHUP)
-    until("it has failed", lambda: "cannot be read" in running.tail())
+    until("it has failed", lambda: "cannot be read" in running.told())
     stays("the back-off grows", lambda: running.answers_from("chat", "upstream"), 3.5)
     old = running.nginx_pid()
     kill(old)
@@ -141,8 +143,8 @@ def test_an_nginx_that_cannot_be_run_is_named_and_the_daemon_waits_for_it(new_da
     manifests.routed("chat")
     missing = folder / "nginx"
     daemon = new_daemon(NGINX_BINARY=str(missing)).start(ready=False)
-    until("it is named", lambda: f"nginx cannot be run as '{missing}'" in daemon.tail())
-    assert "Install nginx, or name it with RAYPROXY_NGINX_BINARY" in daemon.tail()
+    until("it is named", lambda: f"nginx cannot be run as '{missing}'" in daemon.told())
+    assert "Install nginx, or name it with RAYPROXY_NGINX_BINARY" in daemon.told()
     until("not ready", lambda: daemon.admin("/readyz")[0] == 503)
     assert "cannot be run" in daemon.admin("/readyz")[1]
     missing.symlink_to("/usr/sbin/nginx")
@@ -157,8 +159,8 @@ def test_a_port_that_is_taken_at_the_start_is_named_and_taken_once_it_is_free(ne
         daemon.environment["RAYPROXY_LISTEN"] = f"127.0.0.1:{other.getsockname()[1]}"
         daemon.port = other.getsockname()[1]
         daemon.start(ready=False)
-        until("it is named", lambda: "Address already in use" in daemon.tail())
-        until("the daemon says so", lambda: "nginx exited with 1 at its start" in daemon.tail())
+        until("it is named", lambda: "Address already in use" in daemon.told())
+        until("the daemon says so", lambda: "nginx exited with 1 at its start" in daemon.told())
         assert daemon.admin("/readyz")[0] == 503
     until(
         "the route answers", lambda: daemon.port and daemon.is_ready() and daemon.answers_from("chat", "upstream"), 30
@@ -169,7 +171,7 @@ def test_a_port_that_is_taken_at_the_start_is_named_and_taken_once_it_is_free(ne
 def test_a_stop_while_nginx_cannot_start_leaves_none_behind(new_daemon: New, manifests: Manifests):
     with socket.create_server(("127.0.0.1", 0)) as other:
         daemon = new_daemon(WORKERS="1", LISTEN=f"127.0.0.1:{other.getsockname()[1]}").start(ready=False)
-        until("nginx tries", lambda: "Address already in use" in daemon.tail())
+        until("nginx tries", lambda: "Address already in use" in daemon.told())
         assert daemon.process
         (child,) = until("nginx is there", lambda: _children(daemon))
         assert daemon.stop() == 0
@@ -193,7 +195,7 @@ def test_a_port_taken_by_another_at_a_reload_brings_the_previous_revision_back(n
         port = first.port
         first.environment["RAYPROXY_LISTEN"] = f"127.0.0.1:{other.getsockname()[1]}"
         first.start(ready=False)
-        until("the reload is not proven", lambda: "refused revision" in first.tail(), 40)
+        until("the reload is not proven", lambda: "refused revision" in first.told(), 40)
         until("the previous one is back", lambda: (first.state / "current").readlink() == kept)
         assert first.port == port
         assert first.answers_from("chat", "upstream")
@@ -215,7 +217,7 @@ def test_an_external_nginx_that_restarts_by_itself_loads_the_live_revision(new_d
         nginx.terminate()
         nginx.wait()
     manifests.write("slow", rayservice("slow"))
-    until("no nginx is named", lambda: "no nginx runs with -c" in daemon.tail())
+    until("no nginx is named", lambda: "no nginx runs with -c" in daemon.told())
     nginx = subprocess.Popen(
         ["nginx", "-c", str(daemon.state / "current/nginx.conf"), "-g", "daemon off;"], start_new_session=True
     )

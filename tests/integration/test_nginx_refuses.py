@@ -14,6 +14,7 @@ import pytest
 from tests.support.daemon import Daemon
 from tests.support.manifests import Manifests, rayservice
 from tests.support.processes import alive, children, kill, workers
+from tests.support.streams import stream
 from tests.support.waiting import stays, until
 
 New = Callable[..., Daemon]
@@ -44,7 +45,7 @@ def test_a_test_that_hangs_is_ended_and_counts_as_no_test(new_daemon: New, manif
     hang = hanging.with_name("hang")
     hang.touch()
     manifests.routed("more")
-    until("it is told", lambda: "did not end within 2 s" in daemon.tail())
+    until("it is told", lambda: "did not end within 2 s" in daemon.told())
     assert (daemon.state / "current").readlink() == before
     assert daemon.answers_from("chat", "upstream")
     hang.unlink()
@@ -91,7 +92,7 @@ def test_an_nginx_that_cannot_fork_is_seen_and_healed_once_it_can(new_daemon: Ne
     before = (daemon.state / "current").readlink()
     with no_forks(daemon):
         manifests.routed("more")
-        until("it is told", lambda: "has no worker after HUP (fork failed?)" in daemon.tail())
+        until("it is told", lambda: "has no worker after HUP (fork failed?)" in daemon.told())
         assert workers(daemon) == []
         assert (daemon.state / "current").readlink() == before, "the last good revision is back"
         assert daemon.metric('rayproxy_reloads_total{result="failure"}') >= 1
@@ -113,6 +114,24 @@ def test_workers_come_back_though_the_source_cannot_be_read(new_daemon: New, man
     until("the route answers", lambda: daemon.answers_from("chat", "upstream"), 20)
 
 
+@pytest.mark.fault(40)
+@pytest.mark.fault(112)
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: apt-get install strace")
+def test_workers_come_back_though_as_many_drain_as_may(new_daemon: New, manifests: Manifests):
+    manifests.routed("chat")
+    daemon = new_daemon(WORKERS="1", MAX_DRAINING="1").start()
+    with stream(daemon):
+        manifests.routed("more")
+        daemon.until_state("more", "accepted")
+        until("it drains", lambda: daemon.metric('rayproxy_nginx_workers{state="draining"}') == 1)
+        with no_forks(daemon):
+            for worker in workers(daemon):
+                kill(worker)
+            until("none is left", lambda: daemon.metric('rayproxy_nginx_workers{state="serving"}') == 0)
+        until("the route answers", lambda: daemon.answers_from("more", "upstream"), 20)
+
+
 @pytest.mark.slow
 @pytest.mark.fault(44)
 def test_workers_that_cannot_be_asked_are_no_proof(new_daemon: New, manifests: Manifests):
@@ -122,7 +141,7 @@ def test_workers_that_cannot_be_asked_are_no_proof(new_daemon: New, manifests: M
     before = (daemon.state / "current").readlink()
     (daemon.state / "run/revision.sock").unlink()
     manifests.routed("more")
-    until("it is told", lambda: "nginx did not serve revision" in daemon.tail())
+    until("it is told", lambda: "nginx did not serve revision" in daemon.told())
     until("the previous one is back", lambda: (daemon.state / "current").readlink() == before)
     assert daemon.answers_from("chat", "upstream")
     assert daemon.metric("rayproxy_config_last_reload_successful") == 0
@@ -141,5 +160,5 @@ def test_no_hup_is_sent_before_the_title_says_master(new_daemon: New, manifests:
         (daemon.state / "run/nginx.pid").write_text(str(starting.pid))
         manifests.write("slow", rayservice("slow"))
         stays("it lives", lambda: starting.poll() is None, 2)
-        assert "no nginx runs with -c" in daemon.tail()
+        assert "no nginx runs with -c" in daemon.told()
         starting.kill()

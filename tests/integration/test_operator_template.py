@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def test_a_template_changes_while_running_and_every_bad_one_keeps_the_last_good_
     assert header(daemon) == "one"
     for text, words in BAD.values():
         template.write_text(text)
-        until("it is told", lambda words=words: words in daemon.tail())
+        until("it is told", lambda words=words: words in daemon.told())
         assert header(daemon) == "one"
         assert daemon.is_ready()
     manifests.routed("more")
@@ -60,7 +62,7 @@ def test_a_template_changes_while_running_and_every_bad_one_keeps_the_last_good_
     template.write_text(GOOD.replace("one", "two"))
     until("the good one", lambda: header(daemon) == "two")
     template.unlink()
-    until("it is told", lambda: "cannot be read" in daemon.tail())
+    until("it is told", lambda: "cannot be read" in daemon.told())
     assert header(daemon) == "two"
 
 
@@ -71,7 +73,7 @@ def test_a_bad_template_at_the_start_serves_the_last_good_revision_and_says_why(
     daemon.stop()
     template.write_text("lokation {}")
     daemon.start()
-    until("it is told", lambda: 'unknown directive \\"lokation\\"' in daemon.tail())
+    until("it is told", lambda: 'unknown directive \\"lokation\\"' in daemon.told())
     stays("it serves", lambda: header(daemon) == "one")
     template.write_text(GOOD.replace("one", "two"))
     until("the good one", lambda: header(daemon) == "two")
@@ -88,6 +90,37 @@ def test_a_bad_template_on_a_new_disk_is_not_ready_and_says_why(new_daemon: New,
     template.write_text(GOOD)
     until("the route answers", lambda: daemon.answers_from("chat", "upstream"))
     until("ready", daemon.is_ready)
+
+
+def checked(daemon: Daemon) -> str:
+    command = [sys.executable, "-m", "rayproxy", "check"]
+    return subprocess.run(command, env=daemon.environment, capture_output=True, check=False).stdout.decode()
+
+
+@pytest.mark.fault(30)
+def test_a_template_that_trusts_nobody_is_refused_where_names_are_given(new_daemon: New, template: Path):
+    daemon = new_daemon(TEMPLATE=str(template), TRUSTED_PAGES="chat")
+    words = "makes no difference for the models of RAYPROXY_TRUSTED_PAGES: use `prefix`, or write {% if Trusted %}"
+    assert words in checked(daemon)
+    template.write_text(GOOD.replace("include", "{% if Trusted %}include hidden-fields.conf;{% endif %} include", 1))
+    assert f"ok    location template {template}" in checked(daemon)
+
+
+def test_the_old_name_of_the_regex_template_is_taken_and_told_once(new_daemon: New, manifests: Manifests):
+    manifests.routed("chat")
+    daemon = new_daemon(TEMPLATE="documented", WORKERS="1").start()
+    assert daemon.answers_from("chat", "upstream")
+    assert daemon.told().count("the location template `documented` is called `regex` now") == 1
+    assert "location ~ /apis/rayservice/chat/" in daemon.files()["ray-chat.conf"]
+
+
+@pytest.mark.fault(87)
+def test_a_template_that_lets_cookies_pass_is_used_and_told(new_daemon: New, manifests: Manifests, template: Path):
+    manifests.routed("chat")
+    template.write_text(GOOD.replace("proxy_pass", "proxy_set_header X-A b; proxy_pass"))
+    daemon = new_daemon(TEMPLATE=str(template), WORKERS="1").start()
+    assert header(daemon) == "one"
+    assert daemon.told().count("callers' cookies and Authorization reach its models") == 1
 
 
 @pytest.mark.fault(30)

@@ -1,4 +1,4 @@
-"""The documented template beside the default one: what the upstream really receives, byte for byte."""
+"""The template `regex` beside the default one: what the upstream really receives, byte for byte."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ def works(seen: dict, tail: str) -> bool:
 
 @pytest.mark.fault(29)
 @pytest.mark.parametrize("tail", SAME)
-def test_where_the_documented_template_works_the_default_sends_the_same_line_and_headers(sides, tail):
-    documented, default = line(sides, "documented", tail), line(sides, "prefix", tail)
-    assert works(documented, tail), documented["line"]
-    assert without_added(default) == documented
+def test_where_the_regex_template_works_the_default_sends_the_same_line_and_headers(sides, tail):
+    regex, default = line(sides, "regex", tail), line(sides, "prefix", tail)
+    assert works(regex, tail), regex["line"]
+    assert without_added(default) == regex
 
 
 @pytest.mark.fault(29)
 @pytest.mark.parametrize("tail", ONLY_DEFAULT)
-def test_where_the_documented_template_fails_the_default_works(sides, tail):
-    documented, default = line(sides, "documented", tail), line(sides, "prefix", tail)
-    assert not works(documented, tail), documented["line"]
+def test_where_the_regex_template_fails_the_default_works(sides, tail):
+    regex, default = line(sides, "regex", tail), line(sides, "prefix", tail)
+    assert not works(regex, tail), regex["line"]
     assert works(default, tail), default["line"]
     assert "x-evil" not in default["headers"]
     assert default["headers"]["host"] == "proxy.test"
@@ -95,13 +95,13 @@ def test_methods_bodies_and_headers_arrive_the_same_through_both(sides, method):
             "X-Forwarded-For": "192.0.2.7", "X-Custom": "ü;$host", "Accept-Encoding": "gzip", "Via": "1.1 front",
         },
     }  # fmt: skip
-    documented, default = (line(sides, side, "inference?a=b", **options) for side in ("documented", "prefix"))
-    assert documented == without_added(default)
-    assert documented["line"] == f"{method} /inference?a=b HTTP/1.1"
+    regex, default = (line(sides, side, "inference?a=b", **options) for side in ("regex", "prefix"))
+    assert regex == without_added(default)
+    assert regex["line"] == f"{method} /inference?a=b HTTP/1.1"
     seen = default["headers"]
     assert (seen["host"], seen["x-real-ip"]) == ("proxy.test", "127.0.0.1")
     assert seen["x-forwarded-for"] == "192.0.2.7, 127.0.0.1"
-    assert (seen["authorization"], seen["cookie"]) == ("Bearer x", "a=b")
+    assert (seen["authorization"], seen.get("cookie")) == ("Bearer x", None)
     assert seen["x-custom"].encode("latin-1").decode() == "ü;$host"
     assert default["body"].encode("latin-1") == options["body"]
 
@@ -125,7 +125,7 @@ def test_a_name_does_not_match_another_one_that_it_begins(sides):
             assert side.error(name) == "rayservice_not_found"
 
 
-@pytest.mark.parametrize("template", ["prefix", "documented"])
+@pytest.mark.parametrize("template", ["prefix", "regex"])
 @pytest.mark.parametrize(
     ("tail", "arrives"),
     [

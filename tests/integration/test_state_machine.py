@@ -38,8 +38,10 @@ class World(RuleBasedStateMachine):
         self.upstreams = {name: Upstream(name=name) for name in ("one", "two")}
         self.manifests = Manifests(self.folder / "m")
         settings = {"SOURCE": "manifests", "MANIFESTS": str(self.manifests.folder), "WORKERS": "1", "RESYNC": "1"}
+        settings["NAME_HOLD"] = "0"
         self.daemon = Daemon(self.folder, settings).start()
         self.model: dict[Id, tuple[str, str]] = {}
+        self.owners: dict[str, Id] = {}  # who has had which name, and is still there
         self.changes = 0
         for name in ("notes.txt", "revisions/notes"):
             (self.daemon.state / name).write_text("not ours")
@@ -103,6 +105,8 @@ class World(RuleBasedStateMachine):
         until(
             "it loads", lambda: subprocess.run(["nginx", "-t", "-q", "-c", conf], check=False).returncode == 0, 5, 0.2
         )
+        self.owners = {name: which for name, which in self.owners.items() if which in self.model}
+        self.owners |= {which[1]: which for which, (state, _) in self._decided().items() if state == "accepted"}
         assert self.daemon.reloads <= 2 * self.changes + 2
         assert all((self.daemon.state / name).read_text() == "not ours" for name in ("notes.txt", "revisions/notes"))
 
@@ -125,11 +129,18 @@ class World(RuleBasedStateMachine):
         """Return {id: (state, upstream)}, by the rules that a person would give."""
         found = {}
         for which, (_, kind) in self.model.items():
-            rivals = [other for other in self.model if other[1] == which[1]]
-            winner = min(rivals, key=lambda other: (self.model[other][0], other))
-            state = {"pending": "pending", "headless": "rejected"}.get(kind, "accepted")
-            found[which] = (state, kind) if which == winner else ("rejected", "")
+            if kind == "headless" or which != self._owner(which[1]):
+                found[which] = ("rejected", "")
+            else:
+                found[which] = ("pending", kind) if kind == "pending" else ("accepted", kind)
         return found
+
+    def _owner(self, name: str) -> Id:
+        """Return who had the name if it is still there, else the oldest that has a backend, else the oldest."""
+        if (before := self.owners.get(name)) in self.model:
+            return before
+        rivals = [which for which, (_, kind) in self.model.items() if which[1] == name and kind != "headless"]
+        return min(rivals, key=lambda which: (self.model[which][1] == "pending", self.model[which][0], which))
 
     def _served(self) -> dict[str, tuple[str, str]]:
         """Return {name: (state, upstream)} of every name; "" where no RayService has it."""

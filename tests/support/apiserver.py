@@ -13,6 +13,7 @@ import functools
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -38,6 +39,7 @@ CANNOT = 3  # exit code of the build where this machine has no Go for it
 K3S_IMAGE = "rancher/k3s:v1.34.1-k3s1"
 SERVICE_RANGE = "127.96.0.0/16"
 ADMIN_TOKEN = "admin-of-the-tests"
+CRD_NAME = re.compile(r'\bname"?: *"?([a-z]+\.(?:ray\.io|serving\.kserve\.io))\b')
 CEL = (1, 25)  # the first version that has x-kubernetes-validations switched on
 
 
@@ -88,6 +90,7 @@ class Cluster:
     ca: bytes | None = None
     _pool: urllib3.PoolManager = field(init=False)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _put: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._pool = urllib3.PoolManager(cert_reqs="CERT_NONE", retries=False, timeout=30)
@@ -131,7 +134,7 @@ class Cluster:
 
     def install_crd(self, path: Path) -> None:
         """Install a CRD from a file, without what an old API server does not know; wait until it is served."""
-        crd = yaml.safe_load(path.read_text())
+        crd = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         if self.version < CEL:
             crd = old_server_crd(crd)
         name = crd["metadata"]["name"]
@@ -143,8 +146,26 @@ class Cluster:
         group, version = crd["spec"]["group"], crd["spec"]["versions"][0]["name"]
         until(f"{name} served", lambda: self.serves(f"/apis/{group}/{version}/{crd['spec']['names']['plural']}"))
 
+    def put_crd(self, path: Path) -> None:
+        """Install a CRD in the place of whatever is there under its name, unless that came from the same file."""
+        name = CRD_NAME.search(path.read_text())
+        assert name
+        if self._put.get(name[1]) != path:
+            self.remove_crd(name[1])
+            self.install_crd(path)
+            self._put[name[1]] = path
+
     def remove_crd(self, name: str) -> None:
-        self.call("DELETE", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
+        """Remove a CRD with its objects, where it is there, and wait until it is served no longer."""
+        self._put.pop(name, None)
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+        if not self.serves(path):
+            return
+        spec = self.call("GET", path)["spec"]
+        self.call("DELETE", path)
+        until(f"{name} is gone", lambda: not self.serves(path), 240)  # its objects go first
+        served = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+        until(f"{name} is served no longer", lambda: not self.serves(served), 240)
 
     def serves(self, path: str) -> bool:
         try:
@@ -180,6 +201,10 @@ def old_server_crd(node: Any) -> Any:
     return {key: old_server_crd(value) for key, value in node.items() if key not in drop}
 
 
+# Without a controller manager no namespace gets the service account that its pods would be given.
+PODLESS = ("--disable-admission-plugins=ServiceAccount",)
+
+
 @dataclass
 class LocalApiServer(Cluster):
     """Run etcd and kube-apiserver as processes of the tests; `flags` are added to the API server's."""
@@ -189,10 +214,11 @@ class LocalApiServer(Cluster):
     assets: Path = Path()
     flags: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
+    port: int = 0  # default: any
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.etcd_port, self.port = free_port(), free_port()
+        self.etcd_port, self.port = free_port(), self.port or free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self._key = self.folder / "sa.key"
         subprocess.run(["openssl", "genrsa", "-out", str(self._key), "2048"], check=True, capture_output=True)
@@ -229,14 +255,20 @@ class LocalApiServer(Cluster):
                 f"--service-account-signing-key-file={self._key}",
                 f"--service-cluster-ip-range={SERVICE_RANGE}",
                 "--endpoint-reconciler-type=none",
-                "--disable-admission-plugins=ServiceAccount",
                 *self.flags,
             )
-        until(f"the API server answers; its log is {self.folder}/kube-apiserver.log", self.is_up, 60, 0.2)
+        until(f"the API server answers; its log is {self.folder}/kube-apiserver.log", self.is_up, 180, 0.2)
 
     def stop(self) -> None:
         """End the API server and leave etcd."""
         self._server = _end(self._server)
+
+    def kill(self) -> None:
+        """End the API server without a chance to say anything, and leave etcd."""
+        assert self._server
+        self._server.kill()
+        self._server.wait()
+        self._server = None
 
     def close(self) -> None:
         """End both."""
@@ -273,8 +305,10 @@ def _end(process: subprocess.Popen[bytes] | None) -> None:
 
 
 @contextmanager
-def local_api_server(flags: tuple[str, ...] = (), tokens: tuple[str, ...] = ()) -> Iterator[LocalApiServer]:
-    """Run an API server of one's own; its data lie in memory where the machine has /dev/shm."""
+def local_api_server(
+    flags: tuple[str, ...] = PODLESS, tokens: tuple[str, ...] = (), port: int = 0
+) -> Iterator[LocalApiServer]:
+    """Run an API server of one's own, for no pods by default; its data lie in memory where there is a /dev/shm."""
     assets = binaries()
     if assets is None:
         import pytest
@@ -282,7 +316,7 @@ def local_api_server(flags: tuple[str, ...] = (), tokens: tuple[str, ...] = ()) 
         pytest.skip("needs etcd and kube-apiserver as processes: set KUBEBUILDER_ASSETS")
     shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="rayproxy-api-", dir=shm))
-    server = LocalApiServer(folder=folder, assets=assets, flags=flags, tokens=tokens)
+    server = LocalApiServer(folder=folder, assets=assets, flags=flags, tokens=tokens, port=port)
     try:
         server.start()
         yield server

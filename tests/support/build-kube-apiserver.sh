@@ -2,28 +2,21 @@
 # Put etcd and the kube-apiserver of Kubernetes 1.20 into a folder: the last resort, for a machine that has neither
 # a Go of today (build-kubernetes.sh) nor a Docker engine.
 #
-#   build-kube-apiserver.sh FOLDER [COMPONENT ...]
+#   build-kube-apiserver.sh FOLDER
 #
-# etcd comes from Debian's etcd-server package; kube-apiserver (and any other COMPONENT of
-# Kubernetes, such as kubelet) is compiled from the source package `kubernetes` of Debian bookworm.
+# etcd comes from Debian's etcd-server package; kube-apiserver is compiled from the source package `kubernetes` of
+# Debian bookworm.
 # The compiler is bullseye's Go 1.15: built with bookworm's Go 1.19, this kube-apiserver crashes on
 # concurrent map access and reads an empty string as null.
 set -euo pipefail
 
-folder=$(realpath -m "${1:?usage: $0 FOLDER [COMPONENT ...]}")
-shift
-components=("$@")
-[ ${#components[@]} -gt 0 ] || components=(kube-apiserver)
+folder=$(realpath -m "${1:?usage: $0 FOLDER}")
 
 mkdir -p "$folder"
 exec 9>"$folder/.lock"
 flock 9 # two test runs at once: the second waits for the first one's result
 
-missing=()
-for component in "${components[@]}"; do
-  [ -x "$folder/$component" ] || missing+=("$component")
-done
-if [ -x "$folder/etcd" ] && [ ${#missing[@]} -eq 0 ]; then exit 0; fi
+if [ -x "$folder/etcd" ] && [ -x "$folder/kube-apiserver" ]; then exit 0; fi
 
 # From an empty tree: what an interrupted build left (half an unpacked source, say) would fail every later one.
 work=$folder/.build
@@ -36,7 +29,7 @@ sources=("deb-src [] MIRROR bookworm main" "deb [] MIRROR bookworm main"
 . "$(dirname "$0")/debian.sh"
 fetch_etcd
 
-if [ ${#missing[@]} -gt 0 ]; then
+if [ ! -x "$folder/kube-apiserver" ]; then
   say "fetching Go 1.15 and the source of Kubernetes 1.20.2"
   fetch_deb golang-1.15-go/bullseye
   fetch_deb golang-1.15-src/bullseye
@@ -50,20 +43,18 @@ if [ ${#missing[@]} -gt 0 ]; then
   # have a configuration file with flags that 1.15 does not know, and an empty GOFLAGS does not overrule the file.
   export GOPATH=$work GOROOT=$work/go/usr/lib/go-1.15 GO111MODULE=off GOFLAGS= GOENV=off GOCACHE=$work/gocache
   export PATH=$GOROOT/bin:$PATH KUBE_GIT_VERSION=v1.20.2 KUBE_GIT_COMMIT=debian KUBE_GIT_TREE_STATE=archive
-  for component in "${missing[@]}"; do
-    say "compiling $component (about 5 minutes on 2 cores)"
-    started=$SECONDS
-    (cd "$source_dir" && exec make "WHAT=cmd/$component" GOFLAGS=-v) >"$work/$component.log" 2>&1 9>&- &
-    build=$!
-    while kill -0 "$build" 2>/dev/null; do
-      sleep 5
-      [ $(((SECONDS - started) % 30)) -ge 5 ] ||
-        say "compiling $component, $((SECONDS - started)) s, $(grep -c . "$work/$component.log") packages done"
-    done
-    wait "$build" || { tail -20 "$work/$component.log" >&2; say "failed, the whole log is $work/$component.log"; exit 1; }
-    install -m 755 "$source_dir/_output/bin/$component" "$folder/$component" 2>/dev/null ||
-      install -m 755 "$source_dir/_output/local/go/bin/$component" "$folder/$component"
+  say "compiling kube-apiserver (about 5 minutes on 2 cores)"
+  started=$SECONDS
+  (cd "$source_dir" && exec make "WHAT=cmd/kube-apiserver" GOFLAGS=-v) >"$work/kube-apiserver.log" 2>&1 9>&- &
+  build=$!
+  while kill -0 "$build" 2>/dev/null; do
+    sleep 5
+    [ $(((SECONDS - started) % 30)) -ge 5 ] ||
+      say "compiling kube-apiserver, $((SECONDS - started)) s, $(grep -c . "$work/kube-apiserver.log") packages done"
   done
+  wait "$build" || { tail -20 "$work/kube-apiserver.log" >&2; say "failed, the whole log is $work/kube-apiserver.log"; exit 1; }
+  install -m 755 "$source_dir/_output/bin/kube-apiserver" "$folder/kube-apiserver" 2>/dev/null ||
+    install -m 755 "$source_dir/_output/local/go/bin/kube-apiserver" "$folder/kube-apiserver"
 fi
 rm -rf "$work" # 2 GB that nothing needs any more
 say "done: $folder"

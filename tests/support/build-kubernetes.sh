@@ -16,15 +16,18 @@ components=("$@")
 [ ${#components[@]} -gt 0 ] || components=(kube-apiserver)
 here=$(realpath "$(dirname "$0")")
 
+missing() {
+  local each
+  for each in "$@"; do
+    [ -x "$folder/$each" ] || echo "$each"
+  done
+}
+[ -n "$(missing etcd "${components[@]}")" ] || exit 0 # who needs no more waits for no build of more
 mkdir -p "$folder"
 exec 9>"$folder/.lock"
 flock 9 # two test runs at once: the second waits for the first one's result
-
-missing=()
-for component in "${components[@]}"; do
-  [ -x "$folder/$component" ] || missing+=("k8s.io/kubernetes/cmd/$component")
-done
-if [ -x "$folder/etcd" ] && [ ${#missing[@]} -eq 0 ]; then exit 0; fi
+mapfile -t missing < <(missing "${components[@]}")
+[ -n "$(missing etcd "${components[@]}")" ] || exit 0
 
 say() { printf '%s kubernetes %s build: %s\n' "$(date +%H:%M:%S)" "$version" "$*" >&2; }
 work=$folder/.build
@@ -49,17 +52,17 @@ if [ ${#missing[@]} -gt 0 ]; then
   else
     own_go_mod >go.mod || { say "the module k8s.io/kubernetes v$version cannot be had, or wants a newer Go"; exit 3; }
   fi
-  say "compiling ${missing[*]##*/} (kube-apiserver alone takes some 6 minutes of a processor)"
+  say "compiling ${missing[*]} (kube-apiserver alone takes some 6 minutes of a processor)"
   # Go's own build cache makes a second try short.
   GOFLAGS=-mod=mod go build -trimpath -buildvcs=false -o "$work/bin/" \
-    -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v$version" "${missing[@]}" 9>&- &
+    -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v$version" "${missing[@]/#/k8s.io/kubernetes/cmd/}" 9>&- &
   build=$!
   while kill -0 "$build" 2>/dev/null; do
     sleep 5
     [ $((SECONDS % 60)) -ge 5 ] || say "still compiling, $SECONDS s"
   done
   wait "$build" || { say "the build failed: Go's own words are above"; exit 3; }
-  install -m 755 "$work"/bin/* "$folder/"
+  mv "$work"/bin/* "$folder/"
   cd "$folder"
 fi
 if [ ! -x "$folder/etcd" ]; then

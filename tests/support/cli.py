@@ -8,6 +8,10 @@ import sys
 from tests.support.daemon import Daemon
 
 
+class FailedError(Exception):
+    """What a command printed that did not end with 0."""
+
+
 def rayproxy(daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `rayproxy ...`; the daemon itself need not run."""
     return subprocess.run(

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tests.support.http import Answer, free_port, request
 from tests.support.raw import NGINX
@@ -75,15 +75,20 @@ class Daemon:
             self._until("ready", self.is_ready, 60)
         return self
 
-    def _until(self, what: str, look: Callable[[], T], seconds: float = 15) -> T:
+    def _until(self, what: str, look: Callable[[], T | None], seconds: float = 15) -> T:
         """Wait, and show the log as it is at the end where waiting was in vain."""
         try:
             return until(what, look, seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}\nits log:\n{self.tail()}") from None
 
+    def told(self) -> str:
+        """Return all that it logged, nginx's own lines included."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
     def tail(self) -> str:
-        return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
+        """Return the end of that, for a message: what a test looks for may stand before it."""
+        return self.told()[-4000:]
 
     def is_ready(self) -> bool:
         assert self.process
@@ -131,16 +136,19 @@ class Daemon:
         answer = self.route(name)
         return "" if answer.status == 200 else answer.error_type
 
-    def routes(self) -> dict[str, dict[str, str]]:
-        """Return {namespace/name: row} of the status file."""
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of the status file."""
         path = self.state / "status.json"
-        rows = json.loads(path.read_text()) if path.exists() else []
-        return {f"{row['namespace']}/{row['name']}": row for row in rows}
+        return json.loads(path.read_text()) if path.exists() else []
 
-    def until_state(self, name: str, state: str, namespace: str = "default") -> dict[str, str]:
+    def routes(self) -> dict[str, dict[str, Any]]:
+        """Return {namespace/name: row} of the RayServices in the status file."""
+        return {f"{row['namespace']}/{row['name']}": row for row in self.rows() if row["kind"] == "rayservice"}
+
+    def until_state(self, name: str, state: str, namespace: str = "default") -> dict[str, Any]:
         """Wait until the daemon has reported the state, which it does once nginx is proven to serve it."""
 
-        def look() -> dict[str, str] | None:
+        def look() -> dict[str, Any] | None:
             row = self.routes().get(f"{namespace}/{name}")
             return row if row and row["state"] == state else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,6 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 KUBECTL = Path(sys.executable).parent / "kubectl"
-OVERLAYS = ("all-namespaces", "one-namespace")
 
 Manifest = dict[str, Any]
 
@@ -28,13 +28,27 @@ def render(folder: str) -> list[Manifest]:
 def one(manifests: list[Manifest], kind: str, name: str = "rayproxy") -> Manifest:
     """Return the manifest of a kind and a name; a generated name goes on with a hash."""
     mine = {manifest["metadata"]["name"]: manifest for manifest in manifests if manifest["kind"] == kind}
-    return mine.get(name) or next(manifest for each, manifest in mine.items() if each.startswith(f"{name}-"))
+    generated = re.compile(rf"{name}-[0-9a-z]{{10}}")
+    return mine.get(name) or next(manifest for each, manifest in mine.items() if generated.fullmatch(each))
 
 
 def containers(deployment: Manifest) -> dict[str, Manifest]:
     """Return the containers of the pod, the init containers too, by name."""
     spec = deployment["spec"]["template"]["spec"]
     return {each["name"]: each for each in [*spec["initContainers"], *spec["containers"]]}
+
+
+def lost(given: object, kept: object, path: str = "") -> list[str]:
+    """Return the paths of what was given and not kept; lists in their order, values by what they are called."""
+    if isinstance(given, dict):
+        if not isinstance(kept, dict):
+            return [path]
+        return [each for key in given for each in lost(given[key], kept.get(key), f"{path}/{key}")]
+    if isinstance(given, list):
+        if not isinstance(kept, list) or len(kept) != len(given):
+            return [path]
+        return [each for i, (a, b) in enumerate(zip(given, kept, strict=True)) for each in lost(a, b, f"{path}[{i}]")]
+    return [] if kept is not None else [path]
 
 
 def for_server(manifests: list[Manifest], version: tuple[int, int]) -> list[Manifest]:

@@ -37,7 +37,8 @@ def marked() -> dict[int, list[str]]:
 def _marks(tree: ast.Module) -> set[int]:
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
     marks = (call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "fault")
-    return {argument.value for call in marks for argument in call.args if isinstance(argument, ast.Constant)}
+    arguments = (argument.value for call in marks for argument in call.args if isinstance(argument, ast.Constant))
+    return {value for value in arguments if isinstance(value, int)}
 
 
 def _parts() -> list[dict]:

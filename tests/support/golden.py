@@ -7,7 +7,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 INPUTS = TESTS / "checkpoints"
-FILES = sorted((TESTS / "golden" / "serve").glob("*.yaml"))
+FILES = sorted((TESTS / "golden" / "deploy").glob("*.yaml"))
 
 
 def head(path: Path) -> str:

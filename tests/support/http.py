@@ -42,7 +42,12 @@ def request(
         if body or method in ("POST", "PUT", "PATCH"):
             lines.append(f"Content-Length: {len(body)}")
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
-        response = HTTPResponse(connection, method=method)
+        return answer_on(connection, method)
+
+
+def answer_on(connection: socket.socket, method: str = "GET") -> Answer:
+    """Read the answer that comes on a connection."""
+    with HTTPResponse(connection, method=method) as response:  # which keeps the socket open, also where it fails
         response.begin()
         fields = response.getheaders()
         return Answer(response.status, {k.lower(): v for k, v in fields}, response.read(), tuple(fields))

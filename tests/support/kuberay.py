@@ -54,6 +54,18 @@ class KubeRay:
         rayservice = self.rayservice(name, spec)
         return rayservice, self.service(rayservice)
 
+    def endpoints(self, service: dict[str, Any], *ready: bool) -> dict[str, Any]:
+        """Make or change the EndpointSlice of a Service, as the cluster's own controller does."""
+        body = endpoint_slice(service, *ready)
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
+        name = body["metadata"]["name"]
+        try:
+            return self.cluster.call("PATCH", f"{path}/{name}", body, "application/merge-patch+json")
+        except ApiProblem as problem:
+            if problem.status != 404:
+                raise
+        return self.cluster.call("POST", path, body)
+
     def patch_rayservice(self, name: str, patch: dict[str, Any]) -> dict[str, Any]:
         return self.cluster.call("PATCH", self._rayservices(name), patch, "application/merge-patch+json")
 
@@ -98,4 +110,26 @@ def reference(owner: dict[str, Any]) -> dict[str, Any]:
         "uid": owner["metadata"]["uid"],
         "controller": True,
         "blockOwnerDeletion": True,
+    }
+
+
+def endpoint_slice(service: dict[str, Any], *ready: bool, family: str = "IPv4") -> dict[str, Any]:
+    """Return the slice that the cluster's controller makes for a Service, with an endpoint for each of `ready`."""
+    metadata = service["metadata"]
+    address = "10.88.0.{}" if family == "IPv4" else "fd00::{}"
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{metadata['name']}-{family.lower()}",
+            "namespace": metadata["namespace"],
+            "labels": {**metadata.get("labels", {}), "kubernetes.io/service-name": metadata["name"]},
+            "ownerReferences": [reference({"apiVersion": "v1", "kind": "Service", "metadata": metadata})],
+        },
+        "addressType": family,
+        "endpoints": [
+            {"addresses": [address.format(1 + number)], "conditions": {"ready": each, "serving": each}}
+            for number, each in enumerate(ready)
+        ],
+        "ports": [{"name": "serve", "port": 8000, "protocol": "TCP"}],
     }

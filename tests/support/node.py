@@ -1,189 +1,195 @@
-"""A whole Kubernetes node of the test's own: control plane, kubelet, kube-proxy and pods with addresses of their own.
+"""A node of a cluster of the test's own: containerd, kubelet and kube-proxy.
 
-All of it runs in a network namespace of its own, which this process enters: no port is anybody else's, and nothing
-gets out. The containers are a Docker engine's, whose socket is reached from every namespace.
+It has namespaces of its own for processes, mounts and the network, so that its end takes along all that it started and
+mounted. Its cgroups are the machine's.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import docker
 import yaml
 
-from tests.support import deploy
-from tests.support.apiserver import ApiProblem, Cluster, LocalApiServer, local_api_server
+from tests.support.netns import joined, set_up
 from tests.support.waiting import until
 
-HERE = Path(__file__).parent
-ADDRESS = "10.99.0.1"  # the node's
-PODS = "10.88.0.0/24"
-SERVICES = "10.96.0.0/16"
-PAUSE = "k8s.gcr.io/pause:3.2"
-COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
-CLONE_NEWNET = 0x40000000
-LONG = 240  # s; pods on a busy machine
-
 Manifest = dict[str, Any]
+PAUSE = "rayproxy-pause:cluster"
+PLUGINS = "/usr/lib/cni"
+LONG = 240.0  # s; pods on a busy machine
+# The first process of a node: what ends without a parent is its child. Sockets and logs that have their places from
+# of old are nobody else's.
+FIRST = "mount -t tmpfs run /run && mount -t tmpfs log /var/log && { sleep infinity & wait; }"
+
+CONTAINERD = """version = 2
+root = "{folder}/root"
+state = "{folder}/state"
+[grpc]
+address = "{folder}/containerd.sock"
+[plugins."io.containerd.internal.v1.opt"]
+path = "{folder}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{pause}"
+disable_apparmor = true
+disable_tcp_service = true
+netns_mounts_under_state_dir = true
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{plugins}"
+conf_dir = "{folder}/cni"
+"""
 
 
-def missing(assets: Path | None) -> str:
-    """Say what a node would need that is not here, or nothing."""
-    if os.geteuid() != 0:
-        return "only root can make a node"
-    if assets is None or not all((assets / name).exists() for name in COMPONENTS):
-        return "kubelet and its companions are not built: `make test-node` does it, once, in about 10 minutes"
-    if not Path("/usr/lib/cni/ptp").exists():
-        return "the network plugins are missing: `make test-node` installs Debian's containernetworking-plugins"
-    return ""
-
-
-@contextmanager
-def network_of_its_own() -> Iterator[None]:
-    """Put this thread, and all that it starts, into a new network namespace for a while."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-    try:
-        for command in (
-            "ip link set lo up",
-            "ip link add node type bridge",
-            f"ip address add {ADDRESS}/24 dev node",
-            "ip link set node up",
-            "ip route add default dev node",
-            "sysctl -q -w net.ipv4.ip_forward=1",
-        ):
-            subprocess.run(command.split(), check=True)
-        yield
-    finally:
-        assert libc.setns(before, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-        os.close(before)
-
-
-@dataclass
+@dataclass(frozen=True)
 class Node:
-    """Speak to a running node."""
+    """A node that may be running; `pods` is the network of its pods, `dns` what they ask for names."""
 
-    cluster: Cluster
-    kubeconfig: Path
-    engine: docker.DockerClient
+    name: str
+    address: str
+    pods: str
+    dns: str
+    folder: Path
+    pid: int
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def kubectl(self, *arguments: str, manifests: list[Manifest] | None = None) -> str:
-        return deploy.kubectl(self.kubeconfig, *arguments, manifests=manifests)
+    @property
+    def way_in(self) -> list[str | Path]:
+        """Return the command that runs another one in this node."""
+        spaces = Path(f"/proc/{self.pid}/ns")
+        return [
+            "nsenter",
+            f"--net={spaces / 'net'}",
+            f"--mount={spaces / 'mnt'}",
+            f"--pid={spaces / 'pid_for_children'}",
+        ]
 
-    def pods(self, namespace: str) -> list[Manifest]:
-        """Return the pods that are not on their way out."""
-        found = self.cluster.call("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
-        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+    def run(self, command: list[str | Path]) -> None:
+        """Let a command run until the node's end."""
+        with (self.folder / f"{Path(command[0]).name}.log").open("ab") as log:
+            started = subprocess.Popen([*self.way_in, *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.started.append(started)
 
-    def container(self, pod: Manifest, name: str) -> docker.models.containers.Container:
-        """Return the container that runs for a pod now."""
-        labels = [f"io.kubernetes.pod.uid={pod['metadata']['uid']}", f"io.kubernetes.container.name={name}"]
-        return self.engine.containers.list(filters={"label": labels})[0]
+    def ctr(self, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+        """Run containerd's own client."""
+        client = ["ctr", f"--address={self.folder}/containerd.sock", "--namespace=k8s.io"]
+        return subprocess.run([*self.way_in, *client, *arguments], check=False, capture_output=True)
 
-    def remove_containers(self) -> None:
-        """Remove what kubelet has left, its own containers alone; what it is removing itself is waited for."""
-        until("kubelet's containers are gone", lambda: self._remove_once() == 0, LONG, 0.2)
+    def power_off(self) -> None:
+        """End all of it at once, with its cable pulled, so that nothing says so to anybody."""
+        with joined(self.pid):
+            set_up(*(f"ip link set {each} down" for each in _ends()))
+        os.kill(self.pid, signal.SIGKILL)
 
-    def _remove_once(self) -> int:
-        """Remove what is there; return how many were."""
-        found = self.engine.containers.list(all=True, filters={"label": "io.kubernetes.pod.uid"}, ignore_removed=True)
-        for container in found:
-            with suppress(docker.errors.APIError):  # kubelet may be removing it at this moment
-                container.remove(force=True)
-        return len(found)
+
+def _ends() -> list[str]:
+    """Return the names of the network's ends in this node; those of pods go with them."""
+    listed = json.loads(subprocess.run(["ip", "-json", "link"], check=True, capture_output=True).stdout)
+    return [each["ifname"] for each in listed if each["ifname"] != "lo"]
 
 
 @contextmanager
-def node(engine: docker.DockerClient, assets: Path) -> Iterator[Node]:
-    """Run a node until the end of the block."""
-    with ExitStack() as stack:
-        stack.enter_context(network_of_its_own())
-        server = stack.enter_context(
-            local_api_server(
-                flags=(
-                    "--bind-address=0.0.0.0",
-                    f"--advertise-address={ADDRESS}",
-                    f"--service-cluster-ip-range={SERVICES}",
-                    "--endpoint-reconciler-type=lease",
-                    "--kubelet-preferred-address-types=InternalIP",
-                )
+def node(name: str, address: str, pods: str, dns: str, folder: Path) -> Iterator[Node]:
+    """Have a node, empty and without a network, until the end of the block; its folder goes with it."""
+    folder.mkdir()
+    spaces = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    process = subprocess.Popen([*spaces, "bash", "-c", FIRST])
+    made = Node(name, address, pods, dns, folder, process.pid)
+    try:
+        until(f"node {name} is there", lambda: _mounted(process.pid))
+        yield made
+    finally:
+        process.kill()
+        for each in (process, *made.started):
+            each.wait(60)
+        groups = list(_groups(folder))
+        until(f"the files of node {name} are gone", lambda: _removed(folder), LONG, 0.2)
+        for group in groups:
+            group.rmdir()
+
+
+def _mounted(pid: int) -> bool:
+    """Tell whether the mounts of the first process are made, as its parent sees them."""
+    return " /var/log " in Path(f"/proc/{pid}/mounts").read_text()
+
+
+def _groups(folder: Path) -> Iterator[Path]:
+    """Yield the cgroups of the containers that ran at the end, which the machine would keep."""
+    for container in folder.glob("state/io.containerd.runtime.v2.task/k8s.io/*"):
+        for version in ("k8s.io", "*/k8s.io"):
+            yield from Path("/sys/fs/cgroup").glob(f"{version}/{container.name}")
+
+
+def _removed(folder: Path) -> bool:
+    """Remove what a process that is just ending may still hold or write."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
+def connect(here: Node, there: Node) -> None:
+    """Give each of two nodes the other one as its whole network; the interface to a node has its name."""
+    ends = f"{there.name} netns {here.pid} type veth peer name {here.name} netns {there.pid}"
+    subprocess.run(f"ip link add {ends}".split(), check=True)
+    for own, other in ((here, there), (there, here)):
+        with joined(own.pid):
+            set_up(
+                f"ip address add {own.address}/24 dev {other.name}",
+                f"ip link set {other.name} up",
+                f"ip route add {other.pods} via {other.address}",
+                f"ip route add default dev {other.name}",  # a Service's address must lead somewhere too
+                "sysctl -q -w net.ipv4.ip_forward=1",
             )
-        )
-        _make_pause(engine, server.folder)
-        kubeconfig = server.kubeconfig(server.folder)
-        mine = Node(server, kubeconfig, engine)
-        stack.callback(_unmount, server.folder)
-        stack.callback(mine.remove_containers)
-        for name, arguments in _commands(server, kubeconfig).items():
-            stack.enter_context(_running(assets / name, arguments, server.folder))
-        stack.callback(_remove_pods, mine)
-        until(f"the node is ready; the logs are in {server.folder}", lambda: _is_ready(server), LONG, 0.5)
-        yield mine
 
 
-def _make_pause(engine: docker.DockerClient, folder: Path) -> None:
-    context = folder / "pause"
-    context.mkdir()
-    subprocess.run(["gcc", "-static", "-O1", "-o", context / "pause", HERE / "pause.c"], check=True)
-    (context / "Dockerfile").write_text('FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n')
-    engine.images.build(path=str(context), tag=PAUSE)
+def start_containers(node: Node, images: Path) -> None:
+    """Start containerd with the images of a file that `docker save` wrote."""
+    (node.folder / "cni").mkdir()
+    (node.folder / "cni/10-pods.conf").write_text(json.dumps(_pod_network(node)))
+    configuration = node.folder / "containerd.toml"
+    configuration.write_text(CONTAINERD.format(folder=node.folder, pause=PAUSE, plugins=PLUGINS))
+    node.run(["containerd", "--config", configuration])
+    until(f"containerd answers in {node.folder}", lambda: node.ctr("version").returncode == 0, LONG, 0.2)
+    done = node.ctr("images", "import", images)
+    assert done.returncode == 0, done.stderr.decode()
 
 
-def _commands(server: LocalApiServer, kubeconfig: Path) -> dict[str, list[str]]:
-    folder = server.folder
-    (folder / "cni").mkdir()
-    (folder / "cni/10-pods.conf").write_text(json.dumps(_pod_network(folder)))
-    (folder / "kubelet.yaml").write_text(yaml.safe_dump(_kubelet_configuration()))
-    known = f"--kubeconfig={kubeconfig}"
-    return {
-        "kube-controller-manager": [
-            known,
-            "--leader-elect=false",
-            f"--service-account-private-key-file={folder / 'sa.key'}",
-            f"--root-ca-file={folder / 'certs/apiserver.crt'}",
-        ],
-        "kube-scheduler": [known, "--leader-elect=false"],
-        "kube-proxy": [
-            known,
-            "--hostname-override=node",
-            "--proxy-mode=iptables",
-            "--conntrack-max-per-core=0",
-            "--conntrack-tcp-timeout-established=0",
-            "--conntrack-tcp-timeout-close-wait=0",
-        ],
-        "kubelet": [
-            known,
-            f"--config={folder / 'kubelet.yaml'}",
-            f"--root-dir={folder / 'kubelet'}",
-            "--hostname-override=node",
-            f"--node-ip={ADDRESS}",
-            f"--docker-endpoint={os.environ.get('DOCKER_HOST', 'unix:///var/run/docker.sock')}",
-            "--container-runtime=docker",
-            f"--pod-infra-container-image={PAUSE}",
-            "--network-plugin=cni",
-            f"--cni-conf-dir={folder / 'cni'}",
-            f"--cni-cache-dir={folder / 'cni-cache'}",
-            "--cni-bin-dir=/usr/lib/cni",
-        ],
-    }
-
-
-def _pod_network(folder: Path) -> Manifest:
-    ipam = {"type": "host-local", "subnet": PODS, "dataDir": str(folder / "ipam"), "routes": [{"dst": "0.0.0.0/0"}]}
+def _pod_network(node: Node) -> Manifest:
+    routes = [{"dst": "0.0.0.0/0"}]
+    ipam = {"type": "host-local", "subnet": node.pods, "dataDir": str(node.folder / "ipam"), "routes": routes}
     return {"cniVersion": "0.3.1", "name": "pods", "type": "ptp", "ipMasq": False, "ipam": ipam}
 
 
-def _kubelet_configuration() -> Manifest:
+def start_kubelet(node: Node, assets: Path, kubeconfig: Path) -> None:
+    """Make the node one of the cluster's."""
+    configuration = node.folder / "kubelet.yaml"
+    configuration.write_text(yaml.safe_dump(_kubelet_configuration(node)))
+    known = f"--kubeconfig={kubeconfig}"
+    name = f"--hostname-override={node.name}"
+    node.run(
+        [
+            assets / "kubelet",
+            known,
+            name,
+            f"--config={configuration}",
+            f"--root-dir={node.folder / 'pods'}",
+            f"--cert-dir={node.folder / 'certificates'}",
+            f"--node-ip={node.address}",
+        ]
+    )
+    settings = ("max-per-core", "tcp-timeout-established", "tcp-timeout-close-wait")
+    kernel = [f"--conntrack-{each}=0" for each in settings]  # as they are: they are the machine's
+    node.run([assets / "kube-proxy", known, name, "--proxy-mode=iptables", *kernel])
+
+
+def _kubelet_configuration(node: Node) -> Manifest:
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -191,63 +197,16 @@ def _kubelet_configuration() -> Manifest:
         "authorization": {"mode": "AlwaysAllow"},  # nobody else is in this network
         "cgroupDriver": "cgroupfs",
         "cgroupsPerQOS": False,
+        "clusterDNS": [node.dns],
+        "clusterDomain": "cluster.local",
+        "containerRuntimeEndpoint": f"unix://{node.folder}/containerd.sock",
         "enforceNodeAllocatable": [],
         "evictionHard": {"nodefs.available": "0%", "imagefs.available": "0%", "memory.available": "0%"},
+        "failCgroupV1": False,
         "failSwapOn": False,
         "imageGCHighThresholdPercent": 100,
+        "nodeLeaseDurationSeconds": 20,  # renewed each 5 s
         "oomScoreAdj": 0,
         "resolvConf": "",
         "syncFrequency": "10s",
     }
-
-
-@contextmanager
-def _running(program: Path, arguments: list[str], folder: Path) -> Iterator[None]:
-    with (folder / f"{program.name}.log").open("ab") as log:
-        process = subprocess.Popen([program, *arguments], stdout=log, stderr=log, start_new_session=True)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _unmount(folder: Path) -> None:
-    """Unmount what kubelet mounted below its folder: its pods' volumes, then the folder itself."""
-    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for path in reversed([path for path in mounted if path.startswith(str(folder))]):
-        subprocess.run(["umount", path], check=True)
-
-
-def _is_ready(cluster: Cluster) -> bool:
-    try:
-        conditions = cluster.call("GET", "/api/v1/nodes/node")["status"]["conditions"]
-    except ApiProblem:
-        return False
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-
-
-def _remove_pods(mine: Node) -> None:
-    """Delete every pod at once, and wait until kubelet has let them go."""
-    for pod in mine.cluster.call("GET", "/api/v1/pods")["items"]:
-        meta = pod["metadata"]
-        path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
-        mine.cluster.call("DELETE", path, {"gracePeriodSeconds": 0})
-    mine.remove_containers()
-
-
-def endpoints(cluster: Cluster, service: Manifest, port: int) -> None:
-    """Let a Service lead to this process, as if a pod of a model listened there."""
-    meta = service["metadata"]
-    body = {
-        "metadata": {"name": meta["name"]},
-        "subsets": [{"addresses": [{"ip": ADDRESS}], "ports": [{"name": "serve", "port": port}]}],
-    }
-    cluster.call("POST", f"/api/v1/namespaces/{meta['namespace']}/endpoints", body)
-
-
-def find_assets() -> Path | None:
-    """Return the folder with the built components, if it is there."""
-    from tests.support.apiserver import debian
-
-    return debian() if debian().exists() and shutil.which("ip") else None

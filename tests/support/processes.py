@@ -48,16 +48,5 @@ def masters(daemon: Daemon) -> list[int]:
     return [pid for pid in pids if title(pid).startswith("nginx: master") and wanted in title(pid)]
 
 
-def of_state(daemon: Daemon) -> list[int]:
-    """Return every process that has a file of the daemon's state folder open, or was started with it."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        if str(daemon.state) in title(int(entry.name)):
-            found.append(int(entry.name))
-    return found
-
-
 def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
     os.kill(pid, number)

@@ -7,9 +7,10 @@ import os
 import re
 import socket
 import subprocess
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from tests.support.listener import Listener
 
 NGINX = os.environ.get("RAYPROXY_TEST_NGINX", "nginx")
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -30,17 +31,14 @@ class RawUpstream:
     answer: bytes | Callable[[socket.socket], None] = OK
     heads: list[bytes] = field(default_factory=list)
     host: str = "127.0.0.1"
+    port: int = 0
 
     def __post_init__(self) -> None:
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        self._listener = socket.create_server((self.host, 0), family=family, backlog=128)
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._listener = Listener(self._serve, self.host, self.port)
+        self.port = self._listener.port
 
     def close(self) -> None:
         """Stop to listen."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     @property
@@ -57,14 +55,6 @@ class RawUpstream:
     def got(self, name: str) -> list[str]:
         """Return the values of a field of the last request."""
         return [value for found, value in self.fields if found.lower() == name.lower()]
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):

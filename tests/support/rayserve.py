@@ -26,7 +26,7 @@ def ray_serve(
     http = {"host": "127.0.0.1", "port": port, "root_path": root_path}
     config = {"proxy_location": "HeadOnly", "http_options": http, "applications": list(applications)}
     with tempfile.TemporaryDirectory(prefix="rp-ray-") as state:
-        command = [python, "-P", ROOT / "tests/support/ray_apps.py", state, source, json.dumps(config)]
+        command = [str(python), "-P", str(ROOT / "tests/support/ray_apps.py"), state, str(source), json.dumps(config)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout
             try:

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 from rayproxy.checkpoint.options import Options
-from rayproxy.cli.serve import Serve
+from rayproxy.cli.deploy import Deploy
 from tests.support import golden
 
 PATH = Path(__file__).parents[2] / "docs" / "checkpoints.md"
-_PART = re.compile(r"(<!-- serve:([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PART = re.compile(r"(<!-- deploy:([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled() -> str:
@@ -27,9 +27,11 @@ def _write(name: str) -> str:
     if name == "options":
         return _table(Options.model_fields)
     if name == "flags":
-        others = {key: field for key, field in Serve.model_fields.items() if key not in Options.model_fields}
+        others = {key: field for key, field in Deploy.model_fields.items() if key not in Options.model_fields}
         return _table(others)
-    path = golden.TESTS / "golden" / "serve" / f"{name}.yaml"
+    if name == "input":
+        return f"```yaml\n{(golden.INPUTS / 'documented.yaml').read_text(encoding='utf-8')}```\n"
+    path = golden.TESTS / "golden" / "deploy" / f"{name}.yaml"
     manifest = f"```yaml\n{golden.output(path)}```"
     made = f"<details><summary>The RayService that it makes</summary>\n\n{manifest}\n\n</details>\n"
     return f"```sh\n{golden.command(path)}```\n\n{made}"
@@ -43,7 +45,7 @@ def _table(fields: dict) -> str:
 def _flag(name: str, field) -> str:
     if name == "checkpoint":
         return "`CHECKPOINT`"
-    letter = Serve.model_config["cli_shortcuts"].get(name)
+    letter = (Deploy.model_config["cli_shortcuts"] or {}).get(name)
     flags = [*([f"-{letter}"] if letter else []), f"--{name.replace('_', '-')}"]
     return ", ".join(f"`{flag}`" for flag in flags)
 

@@ -10,14 +10,14 @@ from rayproxy.kinds.rayservice import RAYSERVICES, RayService
 from rayproxy.kube.api import ApiServer, Deadlines, Login
 from rayproxy.model import Key
 from rayproxy.sources.kubernetes import listed
-from rayproxy.sources.reflector import Reflector, Timing
+from rayproxy.sources.reflector import Reflector, ReflectorConfig
 from tests.support.scripted import ScriptedApi
 from tests.support.waiting import until
 
 PATH = "/apis/ray.io/v1/rayservices"
 QUICK = Deadlines(connect=5.0, silence=1.0, whole=2.0)
 # Pauses a hundredth of the real ones; what a busy machine could mistake for silence or health is left long.
-FAST = Timing(
+FAST = ReflectorConfig(
     silence=1.0, young=5.0, backoff_first=0.02, backoff_cap=0.3, healthy=30.0, retry_after_cap=1.2, doubt=0.5
 )
 
@@ -62,7 +62,7 @@ class Diary:
 class Reflection:
     """Run a reflector of RayServices against a scripted API server, or through `url` to it."""
 
-    def __init__(self, api: ScriptedApi, timing: Timing = FAST, url: str = "") -> None:
+    def __init__(self, api: ScriptedApi, timing: ReflectorConfig = FAST, url: str = "") -> None:
         self.api = api
         self.diary = Diary()
         self.reflector: Reflector[RayService] = Reflector(

@@ -63,7 +63,8 @@ class Rollout:
         }
         conditions = [{"type": "Ready", "status": str(ready)}]
         path = f"/api/v1/namespaces/{self._namespace}/pods/{self.cluster}-{kind}/status"
-        status = {"containerStatuses": [container], "conditions": conditions}
+        phase = "Running" if "running" in state else "Pending"
+        status = {"phase": phase, "containerStatuses": [container], "conditions": conditions}
         self._server.call("PATCH", path, {"status": status}, MERGE)
 
     def warning(self, kind: str, reason: str, message: str) -> None:

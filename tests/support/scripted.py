@@ -16,8 +16,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.listener import Listener
 
 HELD = 60.0  # s; nobody holds a connection for longer than a test may take
 
@@ -60,11 +63,8 @@ class ScriptedApi:
         self._open: set[socket.socket] = set()
         self._closed = False
         self._context = self.tls and _context(self.tls, self.clients)
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        self._listener = socket.create_server((self.host, 0), family=family, backlog=64)
-        self.port = self._listener.getsockname()[1]
-        self._acceptor = threading.Thread(target=self._accept, daemon=True)
-        self._acceptor.start()
+        self._listener = Listener(self._serve, self.host)
+        self.port = self._listener.port
 
     @property
     def url(self) -> str:
@@ -105,8 +105,6 @@ class ScriptedApi:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        _shut(self._listener)  # wakes accept(), which close() alone does not
-        self._acceptor.join(10)
         self._listener.close()
         self.cut()
 
@@ -121,14 +119,6 @@ class ScriptedApi:
             self._events.append((self.version, path, event(kind, obj)))
             self._changed.notify_all()
         return obj
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -159,7 +149,7 @@ class ScriptedApi:
         return list(self.objects.get(path, {}).values())
 
     def _watch(self, seen: Seen) -> Reply:
-        begin = int(seen.version) if (seen.version or "").isdigit() else self.version
+        begin = int(seen.version) if seen.version and seen.version.isdigit() else self.version
         if begin < self.oldest:
             return refuse(410, "too old resource version")
 
@@ -179,6 +169,17 @@ class ScriptedApi:
 
     def _news(self, told: int) -> bool:
         return self._closed or (bool(self._events) and self._events[-1][0] > told)
+
+
+def kubeconfig(folder: Path, url: str) -> Path:
+    """Write a kubeconfig that leads there, without a login."""
+    path = folder / "kubeconfig"
+    path.write_text(
+        f"""{{apiVersion: v1, kind: Config, current-context: x, users: [{{name: u, user: {{}}}}],
+        clusters: [{{name: c, cluster: {{server: "{url}"}}}}],
+        contexts: [{{name: x, context: {{cluster: c, user: u}}}}]}}"""
+    )
+    return path
 
 
 def event(kind: str, obj: object) -> dict[str, Any]:

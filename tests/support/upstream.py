@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import socket
 import threading
 from dataclasses import dataclass, field
 
+from tests.support.listener import Listener
+
 _MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455
 
 
 @dataclass
 class Upstream:
-    """Listen on an address until closed. Paths that begin with /stream, /status/N and /ws are special."""
+    """Listen on an address until closed. Paths that begin with /stream, /status/N and /ws are special.
+
+    So are bodies that ask for a stream as OpenAI's do.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -24,24 +28,12 @@ class Upstream:
     release: threading.Event = field(default_factory=threading.Event)  # lets /stream go on after its first piece
 
     def __post_init__(self) -> None:
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        self._listener = socket.create_server((self.host, self.port), family=family, backlog=128)
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._listener = Listener(self._serve, self.host, self.port)
+        self.port = self._listener.port
 
     def close(self) -> None:
         """Stop to listen; connections that are open go on."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept, which would take one connection more
         self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as stream:
@@ -58,7 +50,7 @@ class Upstream:
         }
         body = stream.read(int(headers.get("content-length", 0)))
         path = head[0].split(" ")[1]
-        if path.startswith("/stream"):
+        if path.startswith("/stream") or b'"stream": true' in body:
             self._stream(connection)
         elif path.startswith("/status/"):
             _send(connection, int(path.split("/")[2]), b"<html>the model server's own page</html>", "text/html")
@@ -73,12 +65,12 @@ class Upstream:
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
             b"d\r\ndata: first\n\n\r\n"
         )
-        self.release.wait(30)
+        self.release.wait(60)
         connection.sendall(b"c\r\ndata: last\n\n\r\n0\r\n\r\n")
 
 
 def _head(stream) -> list[str]:
-    lines = []
+    lines: list[str] = []
     while (line := stream.readline().decode("latin-1").rstrip("\r\n")) or (not lines and line):
         lines.append(line)
     return lines

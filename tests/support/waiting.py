@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(what: str, look: Callable[[], T], seconds: float = 40.0, every: float = 0.02) -> T:
+def until(what: str, look: Callable[[], T | None], seconds: float = 40.0, every: float = 0.02) -> T:
     """Return the first truthy value of `look`; fail with `what` and the last value when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rayproxy.sources.reflector import Timing
+from rayproxy.sources.reflector import ReflectorConfig
 from tests.support.reflecting import FAST, Reflection
 from tests.support.scripted import ScriptedApi
 from tests.support.tcpproxy import TcpProxy
@@ -32,7 +32,7 @@ def reflect(api: ScriptedApi) -> Iterator[Callable[..., Reflection]]:
     """Return a function that starts a reflector; what the test scripts before is what it meets."""
     made: list[Reflection] = []
 
-    def start(timing: Timing = FAST, url: str = "") -> Reflection:
+    def start(timing: ReflectorConfig = FAST, url: str = "") -> Reflection:
         made.append(Reflection(api, timing, url))
         return made[-1].start()
 

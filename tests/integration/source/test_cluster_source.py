@@ -7,16 +7,22 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rayproxy.kinds import resources
-from rayproxy.kinds.rayservice import RAYSERVICES
+from rayproxy.kinds import inferenceservice, resources
+from rayproxy.kinds.base import Kind
+from rayproxy.kinds.rayservice import KIND, RAYSERVICES
 from rayproxy.kinds.rayservice import SERVICES as SERVICES_READ
+from rayproxy.model import Key
 from rayproxy.sources.base import NotSyncedError, UnconfirmedError
 from rayproxy.sources.kubernetes import ClusterSource
 from tests.support.reflecting import FAST, PATH, Diary, anonymous, rayservice
+from tests.support.routes import GATEWAYS
 from tests.support.scripted import Reply, ScriptedApi, Seen, page, raw, refuse
 from tests.support.waiting import stays, until
 
 SERVICES = "/api/v1/services"
+KSERVES = "/apis/serving.kserve.io/v1beta1/inferenceservices"
+ISTIO = "/api/v1/namespaces/istio-system/services"
+BOTH = (KIND, inferenceservice.KIND)
 
 
 class QuickSource(ClusterSource):
@@ -29,9 +35,10 @@ def start(api: ScriptedApi) -> Iterator[Callable[..., ClusterSource]]:
     threads: list[threading.Thread] = []
     sources: list[ClusterSource] = []
 
-    def run(*namespaces: str, diary: Diary | None = None) -> ClusterSource:
+    def run(*namespaces: str, diary: Diary | None = None, watched: tuple[Kind, ...] = (KIND,)) -> ClusterSource:
         diary = diary or Diary()
-        sources.append(QuickSource(anonymous(api.url), resources(), "app=prediction", namespaces, (diary.wake, diary)))
+        found = resources(watched, gateways=GATEWAYS)
+        sources.append(QuickSource(anonymous(api.url), found, "app=prediction", namespaces, (diary.wake, diary)))
         for name, body in sources[-1].threads:
             threads.append(threading.Thread(target=body, name=name, daemon=True))
             threads[-1].start()
@@ -59,7 +66,7 @@ def names(source: ClusterSource) -> set[str] | None:
         snapshot = source.snapshot()
     except NotSyncedError:
         return None
-    return {item.key.name for item in (*snapshot.of(RAYSERVICES), *snapshot.of(SERVICES_READ))}
+    return {item.key.name for resource in (RAYSERVICES, SERVICES_READ) for item in snapshot.of(resource)}
 
 
 def only(path: str, reply: Reply) -> Callable[[Seen], Reply | None]:
@@ -169,3 +176,69 @@ def test_what_cannot_be_listed_cannot_be_confirmed(api: ScriptedApi, start: Call
     api.always = only(path, refuse(503, "not now"))
     with pytest.raises(UnconfirmedError, match="not now"):
         source.confirm()
+
+
+def test_the_gateways_are_asked_for_by_name_whatever_namespaces_are_watched(
+    api: ScriptedApi, start: Callable[..., ClusterSource]
+):
+    start("one", watched=(inferenceservice.KIND,))
+    until("all watched", lambda: len(api.watch_requests) == 4)
+    assert {(seen.path, seen.query["fieldSelector"]) for seen in api.seen if "fieldSelector" in seen.query} == {
+        (ISTIO, "metadata.name=knative-local-gateway"),
+        ("/api/v1/namespaces/kourier-system/services", "metadata.name=kourier-internal"),
+    }
+
+
+@pytest.mark.fault(78)
+@pytest.mark.parametrize(("missing", "other"), [(KSERVES, PATH), (PATH, KSERVES)])
+def test_one_kind_that_is_not_installed_is_no_problem_and_holds_the_other_not_back(
+    api: ScriptedApi, start: Callable[..., ClusterSource], missing: str, other: str
+):
+    api.put(other, rayservice("a"))
+    api.always = only(missing, raw(b"404 page not found\n", 404))
+    source = start(watched=BOTH)
+    until("known", lambda: kinds_known(source) == {other: {"a"}, missing: set()})
+    assert source.snapshot().problems == ()
+    assert [resource.path(None) for resource in source.snapshot().unknown] == [missing]
+    assert not source.confirm().problems
+    api.put(missing, rayservice("b"))
+    api.always = lambda _: None
+    until("installed", lambda: kinds_known(source) == {other: {"a"}, missing: {"b"}})
+    api.always = only(missing, raw(b"404 page not found\n", 404))
+    api.cut()
+    until("taken away is another thing", lambda: "crd-absent" in " ".join(source.snapshot().problems))
+    assert kinds_known(source) == {other: {"a"}, missing: {"b"}}
+
+
+@pytest.mark.fault(78)
+@pytest.mark.parametrize(("forbidden", "problems"), [(KSERVES, [f"{KSERVES}: forbidden"]), (ISTIO, [])])
+def test_what_an_older_role_does_not_allow_holds_nothing_else_back(
+    api: ScriptedApi, start: Callable[..., ClusterSource], forbidden: str, problems: list[str]
+):
+    api.put(PATH, rayservice("a"))
+    api.always = only(forbidden, refuse(403))
+    source = start(watched=BOTH)
+    until("known", lambda: kinds_known(source) == {PATH: {"a"}, KSERVES: set()})
+    assert [problem.partition(";")[0] for problem in source.snapshot().problems] == problems
+    assert source.confirm().of(RAYSERVICES)
+    unread = {Key("istio-system", "knative-local-gateway")} if forbidden == ISTIO else set()
+    assert source.snapshot().unread == source.confirm().unread == unread
+
+
+@pytest.mark.fault(78)
+def test_where_no_kind_may_be_listed_nothing_is_known(api: ScriptedApi, start: Callable[..., ClusterSource]):
+    api.always = lambda seen: refuse(403) if seen.path in (PATH, KSERVES) else None
+    source = start(watched=BOTH)
+    until("asked twice", lambda: len([seen for seen in api.seen if seen.path == KSERVES]) >= 2)
+    assert kinds_known(source) is None
+    with pytest.raises(UnconfirmedError):
+        source.confirm()
+
+
+def kinds_known(source: ClusterSource) -> dict[str, set[str]] | None:
+    """Return the names of the routed objects by where they are listed; None while not synced."""
+    try:
+        snapshot = source.snapshot()
+    except NotSyncedError:
+        return None
+    return {kind.routed.path(None): {each.key.name for each in snapshot.of(kind.routed)} for kind in BOTH}

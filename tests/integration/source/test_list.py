@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,8 +63,11 @@ def test_pages_of_large_objects_stay_small(api: ScriptedApi, reflect: Reflect):
 @pytest.mark.parametrize("content", ["text", "empty lists"])
 def test_memory_is_bounded_by_what_is_kept_and_not_by_what_was_sent(api: ScriptedApi, content: str):
     """40 RayServices of 1.4 MB come in one page, as a tenant can make them: 56 MB of text, up to 1 GB as objects."""
-    junk = {"annotations": {"note": "x" * 1_400_000}} if content == "text" else {"junk": [[]] * 350_000}
-    objects = [json.dumps(rayservice(f"a{number}", **junk)).encode() for number in range(40)]
+    junks: dict[str, dict[str, Any]] = {
+        "text": {"annotations": {"note": "x" * 1_400_000}},
+        "empty lists": {"junk": [[]] * 350_000},
+    }
+    objects = [json.dumps(rayservice(f"a{number}", **junks[content])).encode() for number in range(40)]
     body = b'{"kind":"RayServiceList","metadata":{"resourceVersion":"7"},"items":[%s]}' % b",".join(objects)
     api.lists.append(raw(body))
     measured = subprocess.run(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,11 +15,13 @@ import yaml
 from kubernetes.config import incluster_config
 
 from rayproxy.kinds.rayservice import RAYSERVICES
-from rayproxy.kube.api import ApiError, ApiServer, CredentialsError
-from rayproxy.kube.login import from_kubeconfig, in_cluster
+from rayproxy.kube import login
+from rayproxy.kube.api import ApiError, ApiServer, CredentialsError, Login
+from rayproxy.kube.login import from_kubeconfig, in_cluster, own_namespace
 from rayproxy.sources.kubernetes import listed
 from rayproxy.sources.reflector import Reflector
 from tests.support.certificates import certificate
+from tests.support.http import free_port
 from tests.support.reflecting import FAST, PATH, QUICK, Diary
 from tests.support.scripted import Reply, ScriptedApi, Seen, refuse
 from tests.support.waiting import until
@@ -59,7 +64,7 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made.api.close()
 
 
-def kubeconfig(path: Path, server: str, cluster: dict[str, str] | None = None, **user: str) -> Callable[[], object]:
+def kubeconfig(path: Path, server: str, cluster: dict[str, str] | None = None, **user: str) -> Callable[[], Login]:
     """Write a kubeconfig and return what loads it."""
     config = {
         "apiVersion": "v1",
@@ -254,3 +259,41 @@ def test_nobody_listening_is_an_error_that_names_the_server(tmp_path: Path, api:
     with pytest.raises(ApiError, match=f"GET {PATH} at {api.url}: .*refused") as caught:
         server.get(PATH)
     assert caught.value.status == 0
+
+
+def checked(folder: Path, url: str) -> str:
+    """Return what `rayproxy check` says of a login."""
+    kubeconfig(folder / "config", url, token="one")
+    environment = {"PATH": os.environ["PATH"], "KUBECONFIG": str(folder / "config")}
+    environment |= {"RAYPROXY_STATE_DIR": str(folder / "state")}
+    command = [sys.executable, "-m", "rayproxy", "check"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False).stdout
+
+
+@pytest.mark.fault(11)
+def test_check_says_that_a_login_is_refused_and_asks_nothing_that_would_be_refused_for_it(folder: Path):
+    api = ScriptedApi(always=lambda _: refuse(401, "Unauthorized"))
+    said = checked(folder, api.url)
+    api.close()
+    assert "FAIL  login to the API server: it is refused (GET /version: 401 " in said
+    assert "renew it" in said.splitlines()[-1], said
+
+
+@pytest.mark.fault(1)
+def test_check_says_that_nobody_answers_and_does_not_take_it_for_missing_permissions(folder: Path):
+    said = checked(folder, f"http://127.0.0.1:{free_port()}")
+    assert "FAIL  login to the API server: no answer (GET /version at http://127.0.0.1:" in said
+    assert "is the address right" in said.splitlines()[-1], said
+
+
+def test_a_kubeconfig_that_is_not_there_is_named_as_such(folder: Path):
+    with pytest.raises(CredentialsError, match=r"none cannot be used: there is no such file\. Set KUBECONFIG"):
+        from_kubeconfig(str(folder / "none"), None)
+
+
+def test_outside_of_a_pod_the_settings_that_want_a_namespace_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(login, "OWN_NAMESPACE", tmp_path / "namespace")
+    with pytest.raises(CredentialsError, match="in RAYPROXY_NAMES_CONFIGMAP and RAYPROXY_REPLICAS_SERVICE"):
+        own_namespace()

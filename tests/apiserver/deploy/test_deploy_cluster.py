@@ -1,4 +1,4 @@
-"""`rayproxy serve` and `unserve` against a real API server, with each shape of RayService."""
+"""`rayproxy deploy` and `undeploy` against a real API server, with each shape of RayService."""
 
 import json
 
@@ -7,63 +7,9 @@ import yaml
 
 from rayproxy.__main__ import main
 from tests.support import definitions, golden
-from tests.support.objects import CHECKPOINTS, MERGE, RAYSERVICES, install, remove, there
+from tests.support.cli import FailedError
+from tests.support.objects import CHECKPOINTS, MERGE, RAYSERVICES, there
 from tests.support.waiting import until
-
-
-@pytest.fixture(scope="module", params=definitions.ALL, ids=lambda each: each.name)
-def defined(request, api_server):
-    """Return the definitions that the cluster has, which the next module's tests will want to choose anew."""
-    for crd in request.param.load():
-        install(api_server, crd)
-    yield request.param
-    for crd in request.param.load():
-        remove(api_server, crd)
-
-
-@pytest.fixture
-def server(defined, api_server):
-    return api_server
-
-
-@pytest.fixture
-def kubeconfig(api_server, folder):
-    return api_server.kubeconfig(folder)
-
-
-@pytest.fixture
-def namespace(server):
-    """Make the namespace that the documented objects name, and empty it afterwards."""
-    name = "datatunerx-dev"
-    if not there(server, f"/api/v1/namespaces/{name}"):
-        made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        server.call("POST", "/api/v1/namespaces", made)
-    yield name
-    for collection in (RAYSERVICES.format(name), CHECKPOINTS.format(name)):
-        server.call("DELETE", collection)
-    for service in server.call("GET", f"/api/v1/namespaces/{name}/services")["items"]:
-        server.call("DELETE", f"/api/v1/namespaces/{name}/services/{service['metadata']['name']}")
-
-
-@pytest.fixture
-def rayproxy(kubeconfig, capsys, monkeypatch):
-    """Run a command in the folder of the checkpoints; return what it printed, or raise FailedError."""
-    monkeypatch.chdir(golden.INPUTS)
-
-    def run(*words):
-        command, *rest = words
-        capsys.readouterr()
-        code = main([command, "--kubeconfig", str(kubeconfig), *rest])
-        out, err = capsys.readouterr()
-        if code:
-            raise FailedError(err)
-        return out
-
-    return run
-
-
-class FailedError(Exception):
-    pass
 
 
 @pytest.mark.skipif(not definitions.UPSTREAM, reason="name a folder with KubeRay's CRDs in RAYPROXY_TEST_CRDS")
@@ -90,16 +36,20 @@ def test_what_is_applied_is_stored_whole(path, defined, server, namespace, raypr
     if defined.kuberay == "1.0" and "--root-path" in words:  # it has no place for it, and the command refuses it
         at = words.index("--root-path")
         del words[at : at + 2]
-    sent = yaml.safe_load(rayproxy("serve", *words, "--dry-run"))
+    if defined.kuberay == "1.0" and "--incremental" in words:
+        with pytest.raises(FailedError, match="the RayService of this KubeRay has no clusterUpgradeOptions"):
+            rayproxy("deploy", *words)
+        return
+    sent = yaml.safe_load(rayproxy("deploy", *words, "--dry-run"))
 
-    rayproxy("serve", *words)
+    rayproxy("deploy", *words)
 
     stored = server.call("GET", f"{RAYSERVICES.format(namespace)}/{sent['metadata']['name']}")
     assert kept(sent, stored), f"{json.dumps(sent)}\n{json.dumps(stored)}"
 
 
 def test_the_definition_decides_how_ray_serve_is_configured(defined, server, namespace, rayproxy):
-    rayproxy("serve", "-f", "documented.yaml")
+    rayproxy("deploy", "-f", "documented.yaml")
 
     spec = server.call("GET", f"{RAYSERVICES.format(namespace)}/finetune-sample")["spec"]
     assert ("serveConfig" in spec, "serveConfigV2" in spec) == (
@@ -114,7 +64,7 @@ def test_a_field_that_the_cluster_would_drop_is_refused_before_anything_is_sent(
     ]
 
     with pytest.raises(FailedError, match=rf"(?s)the cluster's RayService does not take this:.*\b{lost}: unknown"):
-        rayproxy("serve", "-f", "documented.yaml", "--kuberay", other)
+        rayproxy("deploy", "-f", "documented.yaml", "--kuberay", other)
 
     assert not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
 
@@ -142,10 +92,10 @@ def test_a_checkpoint_in_the_cluster_is_served_by_its_name(file, defined, server
         pytest.skip("the published definition requires llm, dataset and hyperparameter: no server takes this shape")
     name = create_checkpoint(server, namespace, file)
 
-    rayproxy("serve", name, "-n", namespace)
+    rayproxy("deploy", name, "-n", namespace)
 
     stored = server.call("GET", f"{RAYSERVICES.format(namespace)}/{name}")
-    assert stored["metadata"]["annotations"] == {"core.datatunerx.io/llmCheckpoint": name}
+    assert stored["metadata"]["annotations"]["core.datatunerx.io/llmCheckpoint"] == name
     assert stored["metadata"]["labels"] == {"app": "prediction", "createdByFrontend": "true"}
     cluster = stored["spec"]["rayClusterConfig"]
     templates = [cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]]
@@ -157,21 +107,21 @@ def test_a_checkpoint_that_is_not_successful_is_refused_unless_any_state_will_do
     name = create_checkpoint(server, namespace, "published.yaml", state)
 
     with pytest.raises(FailedError, match=f"status.state is {state or 'missing'}, not SUCCESSFUL"):
-        rayproxy("serve", name, "-n", namespace)
+        rayproxy("deploy", name, "-n", namespace)
     assert not there(server, f"{RAYSERVICES.format(namespace)}/{name}")
 
-    rayproxy("serve", name, "-n", namespace, "--any-state")
+    rayproxy("deploy", name, "-n", namespace, "--any-state")
     assert there(server, f"{RAYSERVICES.format(namespace)}/{name}")
 
 
 def test_a_checkpoint_that_is_not_there_is_named(namespace, rayproxy):
     with pytest.raises(FailedError, match=f"there is no LLMCheckpoint nobody in namespace {namespace}"):
-        rayproxy("serve", "nobody", "-n", namespace)
+        rayproxy("deploy", "nobody", "-n", namespace)
 
 
 def by_somebody_else(rayproxy, server, namespace):
     """Create the documented RayService as kubectl would."""
-    made = yaml.safe_load(rayproxy("serve", "-f", "documented.yaml", "--dry-run"))
+    made = yaml.safe_load(rayproxy("deploy", "-f", "documented.yaml", "--dry-run"))
     return server.call("POST", RAYSERVICES.format(namespace) + "?fieldManager=kubectl-create", made)
 
 
@@ -179,34 +129,34 @@ def test_a_rayservice_that_others_made_is_left_alone_unless_forced(server, names
     before = by_somebody_else(rayproxy, server, namespace)
 
     with pytest.raises(FailedError, match="exists and was made by kubectl-create, not by rayproxy: give another"):
-        rayproxy("serve", "-f", "documented.yaml", "--cpu", "4")
+        rayproxy("deploy", "-f", "documented.yaml", "--cpu", "4")
     path = f"{RAYSERVICES.format(namespace)}/finetune-sample"
     assert server.call("GET", path)["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
-    rayproxy("serve", "-f", "documented.yaml", "--cpu", "4", "--force")
+    rayproxy("deploy", "-f", "documented.yaml", "--cpu", "4", "--force")
     assert '"cpu": "4"' in json.dumps(server.call("GET", path))
 
 
 def test_a_field_that_others_changed_since_is_left_alone_unless_forced(server, namespace, rayproxy):
-    rayproxy("serve", "-f", "documented.yaml")
+    rayproxy("deploy", "-f", "documented.yaml")
     path = f"{RAYSERVICES.format(namespace)}/finetune-sample"
     change = {"spec": {"rayClusterConfig": {"rayVersion": "2.99.0"}}}
     server.call("PATCH", f"{path}?fieldManager=kubectl-edit", change, MERGE)
 
-    with pytest.raises(FailedError, match=r'(?s)conflict with "kubectl-edit".*rayVersion.*with --force'):
-        rayproxy("serve", "-f", "documented.yaml")
+    with pytest.raises(FailedError, match=r'(?s)rayVersion: conflict with "kubectl-edit".*"2\.99\.0".*with --force'):
+        rayproxy("deploy", "-f", "documented.yaml")
     assert server.call("GET", path)["spec"]["rayClusterConfig"]["rayVersion"] == "2.99.0"
 
-    rayproxy("serve", "-f", "documented.yaml", "--force")
+    rayproxy("deploy", "-f", "documented.yaml", "--force")
     assert server.call("GET", path)["spec"]["rayClusterConfig"]["rayVersion"] != "2.99.0"
 
 
 def test_what_is_no_longer_asked_for_goes_and_what_others_added_stays(server, namespace, rayproxy):
-    rayproxy("serve", "-f", "documented.yaml", "--node-selector", "pool=gpu")
+    rayproxy("deploy", "-f", "documented.yaml", "--node-selector", "pool=gpu")
     path = f"{RAYSERVICES.format(namespace)}/finetune-sample"
     server.call("PATCH", f"{path}?fieldManager=kubectl-label", {"metadata": {"labels": {"team": "nlp"}}}, MERGE)
 
-    rayproxy("serve", "-f", "documented.yaml")
+    rayproxy("deploy", "-f", "documented.yaml")
 
     stored = server.call("GET", path)
     (group,) = stored["spec"]["rayClusterConfig"]["workerGroupSpecs"]
@@ -215,11 +165,11 @@ def test_what_is_no_longer_asked_for_goes_and_what_others_added_stays(server, na
 
 
 def test_applying_the_same_again_changes_nothing(server, namespace, rayproxy):
-    rayproxy("serve", "-f", "documented.yaml", "--values", "values.yaml")
+    rayproxy("deploy", "-f", "documented.yaml", "--values", "values.yaml")
     path = f"{RAYSERVICES.format(namespace)}/qa-from-values"
     before = server.call("GET", path)["metadata"]
 
-    rayproxy("serve", "-f", "documented.yaml", "--values", "values.yaml")
+    rayproxy("deploy", "-f", "documented.yaml", "--values", "values.yaml")
 
     after = server.call("GET", path)["metadata"]
     assert (after["generation"], after["uid"]) == (before["generation"], before["uid"])
@@ -235,31 +185,31 @@ def test_a_service_that_others_made_is_not_given_to_kuberay_unless_forced(server
     server.call("POST", f"/api/v1/namespaces/{namespace}/services" + "?fieldManager=helm", service)
 
     with pytest.raises(FailedError, match="Service finetune-sample-service exists and was made by helm"):
-        rayproxy("serve", "-f", "documented.yaml")
+        rayproxy("deploy", "-f", "documented.yaml")
     assert not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
 
-    rayproxy("serve", "-f", "documented.yaml", "--force")
+    rayproxy("deploy", "-f", "documented.yaml", "--force")
     assert there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
 
 
-def test_unserve_takes_away_what_serve_made(server, namespace, rayproxy):
-    rayproxy("serve", "-f", "documented.yaml")
+def test_undeploy_takes_away_what_deploy_made(server, namespace, rayproxy):
+    rayproxy("deploy", "-f", "documented.yaml")
 
-    rayproxy("unserve", "finetune-sample", "-n", namespace)
+    rayproxy("undeploy", "finetune-sample", "-n", namespace)
 
     until("it is gone", lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
     with pytest.raises(FailedError, match=f"there is no RayService finetune-sample in namespace {namespace}"):
-        rayproxy("unserve", "finetune-sample", "-n", namespace)
+        rayproxy("undeploy", "finetune-sample", "-n", namespace)
 
 
-def test_unserve_leaves_what_others_made_alone_unless_forced(server, namespace, rayproxy):
+def test_undeploy_leaves_what_others_made_alone_unless_forced(server, namespace, rayproxy):
     by_somebody_else(rayproxy, server, namespace)
 
     with pytest.raises(FailedError, match="was made by kubectl-create, not by rayproxy: delete it with --force"):
-        rayproxy("unserve", "finetune-sample", "-n", namespace)
+        rayproxy("undeploy", "finetune-sample", "-n", namespace)
     assert there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")
 
-    rayproxy("unserve", "finetune-sample", "-n", namespace, "--force")
+    rayproxy("undeploy", "finetune-sample", "-n", namespace, "--force")
     until("it is gone", lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
 
 
@@ -299,7 +249,7 @@ def frugal(server, namespace, kubeconfig, tmp_path):
 
 
 def test_who_may_not_read_definitions_says_which_kuberay_it_is(frugal, defined, server, namespace, capsys):
-    words = ["serve", "-f", str(golden.INPUTS / "documented.yaml"), "--kubeconfig", str(frugal)]
+    words = ["deploy", "-f", str(golden.INPUTS / "documented.yaml"), "--kubeconfig", str(frugal)]
 
     assert main(words) == 1
     assert "say which release of KubeRay it has with --kuberay" in capsys.readouterr().err
@@ -317,7 +267,7 @@ def test_the_context_says_which_namespace(server, namespace, kubeconfig, tmp_pat
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     create_checkpoint(server, namespace, "published.yaml")
 
-    words = ["serve", "qa-service-chatglm3", "--kubeconfig", str(path), "--context", context["name"]]
+    words = ["deploy", "qa-service-chatglm3", "--kubeconfig", str(path), "--context", context["name"]]
     assert main(words) == 0, capsys.readouterr().err
 
     assert there(server, f"{RAYSERVICES.format(namespace)}/qa-service-chatglm3")
@@ -329,7 +279,7 @@ def test_an_api_server_that_is_away_is_named(tmp_path, capsys, kubeconfig):
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
 
-    assert main(["serve", "-f", str(golden.INPUTS / "documented.yaml"), "--kubeconfig", str(path)]) == 1
+    assert main(["deploy", "-f", str(golden.INPUTS / "documented.yaml"), "--kubeconfig", str(path)]) == 1
 
     assert "https://127.0.0.1:1" in capsys.readouterr().err
 
@@ -337,13 +287,13 @@ def test_an_api_server_that_is_away_is_named(tmp_path, capsys, kubeconfig):
 def test_a_kubeconfig_that_is_not_there_is_named(tmp_path, capsys):
     path = str(tmp_path / "nowhere")
 
-    assert main(["unserve", "x", "--kubeconfig", path]) == 1
+    assert main(["undeploy", "x", "--kubeconfig", path]) == 1
 
     assert path in capsys.readouterr().err
 
 
 def test_a_dry_run_against_the_cluster_changes_nothing(server, namespace, rayproxy):
-    printed = json.loads(rayproxy("serve", "-f", "documented.yaml", "--dry-run", "-o", "json"))
+    printed = json.loads(rayproxy("deploy", "-f", "documented.yaml", "--dry-run", "-o", "json"))
 
     assert printed["kind"] == "RayService"
     assert not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample")

@@ -74,12 +74,12 @@ def namespace(server):
 def test_the_documented_checkpoint_is_served_and_answers_through_nginx(server, namespace, make_daemon, folder, model):
     kubeconfig = str(server.kubeconfig(folder))
     daemon = make_daemon(KUBECONFIG=kubeconfig, NAMESPACES=namespace).start()
-    words = ["serve", NAME, "-n", namespace, "--kubeconfig", kubeconfig, "--port", str(model)]
+    words = ["deploy", NAME, "-n", namespace, "--kubeconfig", kubeconfig, "--port", str(model)]
     wait = ["--wait", "--proxy", f"http://127.0.0.1:{daemon.port}", "--timeout", "100"]
-    log = folder / "serve.log"
+    log = folder / "deploy.log"
     rollout = Rollout(server, namespace, NAME)
     with log.open("w") as stderr:
-        serve = subprocess.Popen([sys.executable, "-m", "rayproxy", *words, *wait], stderr=stderr)
+        command = subprocess.Popen([sys.executable, "-m", "rayproxy", *words, *wait], stderr=stderr)
     try:
         until("it is applied", lambda: "applied in namespace" in log.read_text(), 60)
         assert daemon.error(NAME) in ("rayservice_pending", "rayservice_not_found")
@@ -89,19 +89,19 @@ def test_the_documented_checkpoint_is_served_and_answers_through_nginx(server, n
             rollout.pod(kind)
             rollout.container(kind, RUNNING, pulled=True, ready=True)
         rollout.status("RUNNING")
-        assert serve.poll() is None, log.read_text()
+        assert command.poll() is None, log.read_text()
         rollout.service(model)
 
-        assert serve.wait(60) == 0, log.read_text()
+        assert command.wait(60) == 0, log.read_text()
     finally:
-        serve.kill()
-        serve.wait()
+        command.kill()
+        command.wait()
     assert "[7/7] routed" in log.read_text()
     answer = daemon.route(NAME, "inference", method="POST", body=json.dumps({"input": "你好"}).encode())
     assert (answer.status, answer.json["output"]) == (200, "你好")
 
-    unserve = [sys.executable, "-m", "rayproxy", "unserve", NAME, "-n", namespace, "--kubeconfig", kubeconfig]
-    subprocess.run(unserve, check=True, timeout=60, capture_output=True)
+    undeploy = [sys.executable, "-m", "rayproxy", "undeploy", NAME, "-n", namespace, "--kubeconfig", kubeconfig]
+    subprocess.run(undeploy, check=True, timeout=60, capture_output=True)
 
     daemon.until_gone(NAME, namespace)
     assert daemon.error(NAME) == "rayservice_not_found"

@@ -1,4 +1,4 @@
-"""`rayproxy serve --wait`, with the test playing KubeRay and kubelet, against a real API server."""
+"""`rayproxy deploy --wait`, with the test playing KubeRay and kubelet, against a real API server."""
 
 import subprocess
 import sys
@@ -45,11 +45,11 @@ def rollout(server, namespace):
 
 
 class Command:
-    """Run `rayproxy serve --wait` beside the test."""
+    """Run `rayproxy deploy --wait` beside the test."""
 
     def __init__(self, log, kubeconfig, *words):
         self._log = log
-        command = [sys.executable, "-m", "rayproxy", "serve", "--kubeconfig", str(kubeconfig)]
+        command = [sys.executable, "-m", "rayproxy", "deploy", "--kubeconfig", str(kubeconfig)]
         command += ["-f", str(golden.INPUTS / "documented.yaml"), "--wait", *words]
         with log.open("w") as stderr:
             self.process = subprocess.Popen(command, stderr=stderr)
@@ -66,7 +66,7 @@ class Command:
 
 
 @pytest.fixture
-def serve(tmp_path, server, folder):
+def deploy(tmp_path, server, folder):
     """Return a function that starts the command; it is ended with the test."""
     running = []
 
@@ -122,8 +122,8 @@ def bring_up_to(rollout, stage):
             return
 
 
-def test_each_stage_is_named_as_it_comes_until_the_first_answer_through_the_proxy(serve, rollout, proxy):
-    command = serve("--proxy", proxy)
+def test_each_stage_is_named_as_it_comes_until_the_first_answer_through_the_proxy(deploy, rollout, proxy):
+    command = deploy("--proxy", proxy)
     command.says("RayService finetune-sample applied in namespace datatunerx-dev")
 
     rollout.status()
@@ -151,8 +151,8 @@ def test_each_stage_is_named_as_it_comes_until_the_first_answer_through_the_prox
     command.ends_with(0)
 
 
-def test_without_a_proxy_it_is_over_when_the_service_is_there(serve, rollout):
-    command = serve()
+def test_without_a_proxy_it_is_over_when_the_service_is_there(deploy, rollout):
+    command = deploy()
     command.says("applied")
     bring_up_to(rollout, "Service there")
 
@@ -175,6 +175,7 @@ def test_without_a_proxy_it_is_over_when_the_service_is_there(serve, rollout):
         ),
         (
             lambda rollout: rollout.status(
+                observedGeneration=0,  # which KubeRay does not note while it refuses
                 conditions=[
                     {
                         "type": "Ready",
@@ -183,15 +184,15 @@ def test_without_a_proxy_it_is_over_when_the_service_is_there(serve, rollout):
                         "message": "the name is too long",
                         "lastTransitionTime": "2026-01-01T00:00:00Z",
                     }
-                ]
+                ],
             ),
             "KubeRay gave up: ValidationFailed: the name is too long",
         ),
     ],
     ids=["no image", "deployment failed", "refused by KubeRay"],
 )
-def test_a_clear_failure_ends_the_wait_with_its_reason(happens, reason, serve, rollout, proxy):
-    command = serve("--proxy", proxy)
+def test_a_clear_failure_ends_the_wait_with_its_reason(happens, reason, deploy, rollout, proxy):
+    command = deploy("--proxy", proxy)
     command.says("applied")
     bring_up_to(rollout, "pods")
 
@@ -201,8 +202,8 @@ def test_a_clear_failure_ends_the_wait_with_its_reason(happens, reason, serve, r
     command.ends_with(1)
 
 
-def test_a_rayservice_that_is_taken_away_meanwhile_ends_the_wait(serve, rollout, server, namespace):
-    command = serve()
+def test_a_rayservice_that_is_taken_away_meanwhile_ends_the_wait(deploy, rollout, server, namespace):
+    command = deploy()
     command.says("[0/6] applied")
 
     server.call("DELETE", f"{RAYSERVICES.format(namespace)}/{NAME}")
@@ -211,8 +212,8 @@ def test_a_rayservice_that_is_taken_away_meanwhile_ends_the_wait(serve, rollout,
     command.ends_with(1)
 
 
-def test_the_wait_is_over_in_time_and_names_the_stage(serve, rollout):
-    command = serve("--timeout", "2")
+def test_the_wait_is_over_in_time_and_names_the_stage(deploy, rollout):
+    command = deploy("--timeout", "2")
     command.says("applied")
     bring_up_to(rollout, "model loading")
 

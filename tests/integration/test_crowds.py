@@ -1,0 +1,121 @@
+"""Many who call and do not finish: probes are answered, the others are told, and one caller is held to a number."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.http import Answer, answer_on
+from tests.support.manifests import Manifests
+from tests.support.raw import exchange
+from tests.support.waiting import until
+
+PROBE = b"GET /-/healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+HEAD = b"POST /apis/rayservice/chat/ HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n%b\r\n"
+CONNECTIONS = 64  # the least that the setting takes; 28 calls of them
+CROWD = 3 * CONNECTIONS
+
+New = Callable[..., Daemon]
+
+
+@pytest.fixture
+def crowd() -> Iterator[Callable[..., list[socket.socket]]]:
+    """Return a function that opens connections, each with the head of a call and one byte of its body."""
+    with ExitStack() as stack:
+
+        def gather(daemon: Daemon, count: int, field: bytes = b"") -> list[socket.socket]:
+            found = []
+            for _ in range(count):
+                found.append(stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port), 10)))
+                found[-1].sendall(HEAD % field + b"x")
+            return found
+
+        yield gather
+
+
+def drip(connections: list[socket.socket]) -> None:
+    """Send another byte of each body."""
+    for connection in connections:
+        with suppress(OSError):
+            connection.sendall(b"x")
+
+
+def is_answered(daemon: Daemon) -> bool:
+    with suppress(OSError):
+        return b'{"status":"ok"}' in exchange(daemon.port, PROBE, timeout=3)
+    return False
+
+
+@pytest.mark.fault(89)
+def test_a_probe_is_answered_and_the_others_are_told_while_callers_drip_their_bodies(
+    new_daemon: New, manifests: Manifests, crowd
+):
+    manifests.routed("chat")
+    daemon = new_daemon(WORKERS="1", WORKER_CONNECTIONS=str(CONNECTIONS), RESYNC="1").start()
+    reloads = daemon.reloads
+    slow = crowd(daemon, CROWD)
+    until("those who were told are gone", lambda: is_answered(daemon), 5)
+    end = time.monotonic() + 5  # several resyncs, each of which would find an nginx that does not answer
+    while time.monotonic() < end:
+        drip(slow)
+        assert is_answered(daemon)
+        told = daemon.route("chat", method="POST", body=b"{}")
+        assert (told.status, told.error_type, told.headers["retry-after"]) == (503, "proxy_full", "1")
+    assert daemon.reloads == reloads
+    assert daemon.is_ready()
+    for connection in slow:
+        connection.close()
+    until("there is room again", lambda: daemon.answers_from("chat", "upstream"))
+
+
+@pytest.mark.fault(89)
+def test_a_probe_is_answered_while_callers_are_silent_or_idle(new_daemon: New, manifests: Manifests):
+    manifests.routed("chat")
+    daemon = new_daemon(WORKERS="1", WORKER_CONNECTIONS=str(CONNECTIONS), RESYNC="1").start()
+    with ExitStack() as stack:
+        for count in range(CROWD):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port), 10))
+            if count % 2:  # answered, and kept for a next call that does not come
+                connection.sendall(b"GET /-/healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        for _ in range(20):
+            assert is_answered(daemon)
+            assert daemon.answers_from("chat", "upstream")
+
+
+def call(daemon: Daemon, **fields: str) -> Answer:
+    return daemon.route("chat", headers={name.replace("_", "-"): value for name, value in fields.items()})
+
+
+@pytest.mark.fault(90)
+def test_one_caller_has_as_many_calls_under_way_as_it_may_and_others_go_on(
+    new_daemon: New, manifests: Manifests, crowd
+):
+    manifests.routed("chat")
+    daemon = new_daemon(CALLS_PER_CALLER="3", TRUSTED_FRONT_ENDS="127.0.0.0/8").start()
+    slow = crowd(daemon, 4, b"X-Forwarded-For: 192.0.2.1\r\n")
+    told = until("one of four is told", lambda: select.select(slow, [], [], 1)[0])  # whichever comes last
+    assert len(told) == 1
+    slow.remove(told[0])
+    refused = answer_on(told[0])
+    assert refused.status == 503
+    assert (refused.error_type, refused.headers["retry-after"]) == ("proxy_full", "1")
+    assert "or your address" in refused.json["error"]["message"]
+    spoofed = call(daemon, X_Forwarded_For="192.0.2.9, 192.0.2.1")
+    assert spoofed.status == 503
+    assert call(daemon, X_Forwarded_For="192.0.2.2").status == 200
+    assert is_answered(daemon)
+    slow.pop().close()
+    until("it may again", lambda: call(daemon, X_Forwarded_For="192.0.2.1").status == 200)
+
+
+def test_without_the_setting_one_caller_may_have_many(new_daemon: New, manifests: Manifests, crowd):
+    manifests.routed("chat")
+    daemon = new_daemon().start()
+    crowd(daemon, 50)
+    assert daemon.answers_from("chat", "upstream")
