@@ -1,4 +1,4 @@
-# Everything that a person or CI runs here. `make` alone lists it.
+# Everything that a person or CI runs here. `make` alone lists it, but for the install-... that the others begin with.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
 .PHONY: help run run-stand-in test test-fast lint format bench bench-bodies soak lock clean
@@ -19,8 +19,8 @@ install-serving:
 	@.ci/install debian nginx=nginx
 	@.ci/install serving .venv-serving requirements/serving-test.lock
 
-run: install-run install-serving ## the main job on this machine: a small model, Ray Serve, nginx, rayproxy
-	@$(PY) examples/run.py
+run: install-run install-serving ## the main job on this machine: a small model, Ray Serve, nginx, rayproxy; with your model: make run BASE_MODEL=... CHECKPOINT=...
+	@$(PY) examples/run.py $(if $(BASE_MODEL),--base-model "$(BASE_MODEL)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)")
 
 run-stand-in: install-run ## the same with a stand-in for the model: no torch, no Ray, there at once
 	@$(PY) examples/run.py --stand-in
@@ -40,8 +40,9 @@ test-serving: install-serving ## the model server's tests, in an environment of 
 test-models: install-serving ## the model server beside transformers and PEFT: architectures, adapters, tokenizers, published layouts, broken files
 	@.venv-serving/bin/python -m pytest tests/serving/models -n 2 -m models
 
-lint-serving: install-serving ## mypy on the model server, where its packages are
-	@.venv-serving/bin/mypy serving/llmserving serving/inference.py
+lint-serving: install-serving install-test ## mypy on the model server, its benchmark and tools, where their packages are; its layers
+	@MYPYPATH=tools .venv-serving/bin/mypy serving/llmserving serving/inference.py bench/serving tools
+	@PYTHONPATH=serving .venv/bin/lint-imports --no-logo --config serving/.importlinter
 
 inference-zip: ## build/inference-HASH.zip: the working_dir of a RayService
 	@python3 tools/inference_zip.py
@@ -53,7 +54,7 @@ model-context: ## check a model, and build/model, the build context of Dockerfil
 demo-clean: ## remove what the demo made: its model, state and zips
 	rm -rf .run build/inference-*.zip
 
-.PHONY: install-e2e test-e2e test-node screenshot
+.PHONY: install-e2e test-e2e test-cluster screenshot
 install-e2e: install-test
 	@.ci/install debian dockerd=docker.io debootstrap=debootstrap chromium=chromium chromedriver=chromium-driver jq=jq promtool=prometheus
 
@@ -67,11 +68,11 @@ install-pages: install-test
 test-pages: install-pages ## pages of FastAPI, Gradio and Streamlit in Chromium, through the front end and the proxy
 	@$(PY) -m pytest tests/pages
 
-KUBERNETES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rayproxy/kubernetes-1.20.2
-test-node: install-e2e ## deploy/ as real pods on a real node (builds kubelet and its companions once, about 10 minutes)
-	@.ci/install debian ip=iproute2 iptables=iptables /usr/lib/cni/ptp=containernetworking-plugins
-	@tests/support/build-kube-apiserver.sh $(KUBERNETES) kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
-	@KUBEBUILDER_ASSETS=$(KUBERNETES) tests/support/with-engine.sh $(PY) -m pytest tests/node
+WHOLE :=
+test-cluster: install-e2e ## deploy/ and a model as real pods, with KubeRay's operator (builds a cluster once, about 30 minutes); WHOLE=1: all scenarios, the plain script beside
+	@.ci/install debian ip=iproute2 iptables=iptables ipset=ipset containerd=containerd /usr/lib/cni/ptp=containernetworking-plugins redis-server=redis-server
+	@$(PY) -m tests.support.cluster
+	@tests/support/with-engine.sh $(PY) -m pytest tests/cluster $(if $(WHOLE),--whole --script)
 
 .PHONY: install-lint-deploy lint-deploy
 install-lint-deploy: install-test
@@ -83,7 +84,7 @@ screenshot: install-e2e ## docs/screenshot.png, from the page's test
 	@RAYPROXY_TEST_PICTURE=$(CURDIR)/docs/screenshot.png $(PY) -m pytest tests/e2e/test_page.py
 
 test-fast: install-test ## the quick ones, within a minute: no API server, model server, browser or image
-	@$(PY) -m pytest -n 4 -m "not apiserver and not slow" --ignore=tests/e2e --ignore=tests/node --ignore=tests/pages
+	@$(PY) -m pytest -n 4 -m "not apiserver and not slow" --ignore=tests/e2e --ignore=tests/cluster --ignore=tests/pages
 
 lint: install-test ## ruff, mypy, import-linter
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-logo
@@ -96,6 +97,21 @@ bench: install-test ## the figures of docs/development.md
 
 soak: install-test ## changes and faults for twenty minutes: is what is served always right, does the daemon grow
 	@$(PY) -m bench.soak
+
+.PHONY: churn
+churn: install-test ## objects with ever new names for ten minutes, and 1,000 of 1.4 MB: does the daemon stay small
+	@$(PY) -m bench.churn
+
+.PHONY: endpoints
+endpoints: install-test ## the endpoints of 500 services change each second for ten minutes: no reload, no growth, new routes as quick
+	@$(PY) -m bench.endpoints
+
+.PHONY: fuzz
+FUZZED := tests/unit/test_hostile_objects.py tests/unit/test_listing.py tests/unit/test_slices.py tests/unit/test_manifests.py \
+	tests/unit/test_hostile_revisions.py tests/unit/test_replicas.py tests/unit/test_names.py tests/differential/test_differential.py
+TIMES := 20
+fuzz: install-test ## objects, lists, manifests, requests, answers and revisions as nobody should send them, TIMES=20 as many as in a test run
+	@RAYPROXY_TEST_TIMES=$(TIMES) $(PY) -m pytest -n 2 --timeout 7200 $(FUZZED)
 
 .PHONY: fuzz-serving
 MINUTES := 10

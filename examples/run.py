@@ -53,7 +53,8 @@ def main() -> int:
         base = f"http://{_reachable(arguments.listen)}/apis/rayservice/qa-service-chatglm3"
         for path, body in CALLS:
             _show(base + path, body)
-        print("\nRunning. Ctrl-C ends it.", flush=True)
+        print(f"\nRunning at {base}/... . Ctrl-C ends it. What is routed, and why not:", flush=True)
+        print(f"    .venv/bin/rayproxy routes --state-dir {arguments.state_dir}", flush=True)
         while all(process.poll() is None for process in started):
             time.sleep(0.2)
         return 1
@@ -69,11 +70,23 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--stand-in", action="store_true", help="no model: a server that only knows its lines")
+    parser.add_argument("--base-model", type=Path, help="the folder of a model of yours, in the small one's place")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="and of what was fine-tuned of it: an adapter, or a whole model"
+    )
     parser.add_argument("--model-port", type=int, default=8000, help="where the model listens")
-    parser.add_argument("--listen", default=os.environ.get("RAYPROXY_LISTEN", "127.0.0.1:8080"))
-    parser.add_argument("--admin-listen", default=os.environ.get("RAYPROXY_ADMIN_LISTEN", "127.0.0.1:9090"))
-    parser.add_argument("--state-dir", type=Path, default=RUN / "rayproxy")
-    return parser.parse_args()
+    listen, admin = (os.environ.get(f"RAYPROXY_{name}") for name in ("LISTEN", "ADMIN_LISTEN"))
+    parser.add_argument(
+        "--listen", default=listen or "127.0.0.1:8080", help="where callers come (default: %(default)s)"
+    )
+    parser.add_argument("--admin-listen", default=admin or "127.0.0.1:9090", help="metrics (default: %(default)s)")
+    parser.add_argument("--state-dir", type=Path, default=RUN / "rayproxy", help="the proxy's folder")
+    arguments = parser.parse_args()
+    if arguments.checkpoint and not arguments.base_model:
+        parser.error("a checkpoint is of a base model: make run BASE_MODEL=... CHECKPOINT=...")
+    if arguments.base_model and arguments.stand_in:
+        parser.error("the stand-in serves no model: leave out --stand-in or --base-model")
+    return arguments
 
 
 def _refuse_taken(arguments: argparse.Namespace) -> None:
@@ -98,13 +111,24 @@ def _model(arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
     """Start what answers."""
     if arguments.stand_in:
         return _start([sys.executable, str(HERE / "stand_in.py"), f"127.0.0.1:{arguments.model_port}"])
+    model = _own(arguments) if arguments.base_model else _demo()
+    print("Starting Ray Serve (about 20 s) ...", flush=True)
+    where = ["--port", arguments.model_port, "--state-dir", RUN / "ray"]
+    return _start([str(part) for part in (SERVING, HERE / "demo/serve.py", *model, *where)])
+
+
+def _demo() -> list[str | Path]:
+    """Fetch and teach the small model; return what serve.py is told of it."""
     prepared = subprocess.run([SERVING, HERE / "demo/prepare.py", "--cache", RUN / "model"], check=False)
     if prepared.returncode != 0:
         sys.exit("the demo's model could not be prepared: its words are above")
-    print("Starting Ray Serve (about 20 s) ...", flush=True)
-    model = ["--model", RUN / "model/base", "--adapter", RUN / "model/adapter"]
-    where = ["--port", arguments.model_port, "--state-dir", RUN / "ray"]
-    return _start([str(part) for part in (SERVING, HERE / "demo/serve.py", *model, *where)])
+    return ["--model", RUN / "model/base", "--adapter", RUN / "model/adapter"]
+
+
+def _own(arguments: argparse.Namespace) -> list[str | Path]:
+    """Return what serve.py is told of a model of one's own, with the whole of its context."""
+    checkpoint = ["--adapter", arguments.checkpoint.resolve()] if arguments.checkpoint else []
+    return ["--model", arguments.base_model.resolve(), *checkpoint, "--max-length", "0"]
 
 
 def _proxy(arguments: argparse.Namespace) -> subprocess.Popen[bytes]:

@@ -11,6 +11,8 @@ import sys
 from collections.abc import AsyncIterator
 
 ANSWER = ["你好", "! I am ", "a stand-in ", "for a model, ", "and this is ", "my stream."]
+TEXT = "".join(ANSWER)
+NAME = "demo"
 
 
 async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,25 +37,31 @@ async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def answer(writer: asyncio.StreamWriter, method: str, target: str, asked: bytes) -> None:
     """Answer one request."""
     path, _, query = target.partition("?")
+    path = path.removeprefix("/openai").removeprefix("/v1")  # where OpenAI's clients ask
+    asked = asked.replace(b" ", b"")
     if (method, path) == ("GET", "/ready"):
-        await send(writer, "200 OK", "application/json", b'{"status": "ready"}')
+        await send_json(writer, "200 OK", {"status": "ready"})
+    elif (method, path) == ("GET", "/models"):
+        await send_json(writer, "200 OK", {"object": "list", "data": [{"id": NAME, "object": "model"}]})
     elif (method, path) == ("POST", "/inference"):
-        text = "".join(ANSWER)
-        body = {"output": text, "tokenLength": str(len(ANSWER)), "elapsedTime": "0.0", "tokenPerSec": "0"}
-        await send(writer, "200 OK", "application/json", json.dumps(body, ensure_ascii=False).encode())
-    elif (method, path) == ("POST", "/chat/completions") and b'"stream":true' in asked.replace(b" ", b""):
+        times = {"elapsedTime": "0.0", "elaspedTime": "0.0", "tokenPerSec": "0"}
+        await send_json(writer, "200 OK", {"output": TEXT, "tokenLength": str(len(ANSWER)), **times})
+    elif (method, path) == ("POST", "/chat/completions") and b'"stream":true' in asked:
         await stream(writer, chunks())
+    elif (method, path) == ("POST", "/chat/completions"):
+        choice = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}
+        await send_json(writer, "200 OK", {"id": "1", "object": "chat.completion", "model": NAME, "choices": [choice]})
     elif (method, path) == ("POST", "/embeddings/QuestionAnswer") and "stream=true" in query:
-        await stream(writer, events())
+        await stream(writer, events(whole=b'"incremental":false' in asked))
     else:
-        body = {"error": {"message": f"no {method} {path} here", "type": "not_found", "code": 404}}
-        await send(writer, "404 Not Found", "application/json", json.dumps(body).encode())
+        error = {"message": f"the stand-in knows no {method} {target}", "type": "not_found", "code": 404}
+        await send_json(writer, "404 Not Found", {"error": error})
 
 
-async def events() -> AsyncIterator[bytes]:
-    """Yield the answer as an event stream, a piece each 0.2 s."""
-    for piece in ANSWER:
-        yield f"event:add\nid:1\ndata: {piece}\n\n".encode()
+async def events(*, whole: bool) -> AsyncIterator[bytes]:
+    """Yield the answer as an event stream, a piece, or the `whole` text so far, each 0.2 s."""
+    for number, piece in enumerate(ANSWER, 1):
+        yield f"event:add\nid:1\ndata: {''.join(ANSWER[:number]) if whole else piece}\n\n".encode()
         await asyncio.sleep(0.2)
     usage = {"prompt_tokens": 1, "completion_tokens": len(ANSWER), "total_tokens": len(ANSWER) + 1}
     meta = {"request_id": "1", "task_id": "1", "task_status": "SUCCESS", "usage": usage}
@@ -64,22 +72,25 @@ async def chunks() -> AsyncIterator[bytes]:
     """Yield the answer as OpenAI's clients expect it, a piece each 0.2 s."""
     for piece in ANSWER:
         choice = {"index": 0, "delta": {"content": piece}, "finish_reason": None}
-        chunk = {"id": "1", "object": "chat.completion.chunk", "choices": [choice]}
+        chunk = {"id": "1", "object": "chat.completion.chunk", "model": NAME, "choices": [choice]}
         yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n".encode()
         await asyncio.sleep(0.2)
     yield b"data: [DONE]\n\n"
 
 
-async def send(writer: asyncio.StreamWriter, status: str, content_type: str, body: bytes) -> None:
+async def send_json(writer: asyncio.StreamWriter, status: str, answer: dict[str, object]) -> None:
     """Send a whole answer."""
-    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    body = json.dumps(answer, ensure_ascii=False).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     await writer.drain()
 
 
 async def stream(writer: asyncio.StreamWriter, pieces: AsyncIterator[bytes]) -> None:
     """Send an answer in chunks."""
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    # no-transform, as the model server says: a development server that compresses would gather the stream
+    fields = b"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n"
+    writer.write(b"HTTP/1.1 200 OK\r\n" + fields + b"Transfer-Encoding: chunked\r\n\r\n")
     async for piece in pieces:
         writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
         await writer.drain()

@@ -65,7 +65,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="the model's folder")
     parser.add_argument("--adapter", type=Path, help="a LoRA adapter of it, or a full checkpoint")
     parser.add_argument("--name", default="demo", help="the model's name for clients (default: %(default)s)")
-    parser.add_argument("--max-length", type=int, default=2048, help="tokens of a prompt and its answer")
+    parser.add_argument(
+        "--max-length", type=int, default=2048, help="tokens of a prompt and its answer; 0: all of its context"
+    )
     parser.add_argument("--port", type=int, default=8000, help="where it answers (default: %(default)s)")
     parser.add_argument("--state-dir", type=Path, default=ROOT / ".run" / "ray", help="where logs go")
     parser.add_argument("--zip", type=Path, help="the working_dir (default: built from serving/)")
@@ -95,9 +97,10 @@ def _environment(arguments: argparse.Namespace) -> dict[str, str]:
     environment = {
         "BASE_MODEL_DIR": str(arguments.model.resolve()),
         "MODEL_NAME": arguments.name,
-        "MAX_LENGTH": str(arguments.max_length),
-        "SERVING_KV_CACHE_TOKENS": str(4 * arguments.max_length),
     }
+    if arguments.max_length:
+        environment["MAX_LENGTH"] = str(arguments.max_length)
+        environment["SERVING_KV_CACHE_TOKENS"] = str(4 * arguments.max_length)
     if arguments.adapter:
         environment["CHECKPOINT_DIR"] = str(arguments.adapter.resolve())
     return environment
