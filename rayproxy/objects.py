@@ -10,8 +10,8 @@ import datetime as dt
 import re
 from typing import Any
 
+from rayproxy.dns_names import MAX_NAME
 from rayproxy.model import Key, Owner, Port, Service
-from rayproxy.names import MAX_NAME
 
 SERVE_LABEL = "ray.io/serve"
 MAX_INT = 2**63

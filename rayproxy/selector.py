@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from rayproxy.names import DNS_1123_SUBDOMAIN
+from rayproxy.dns_names import DNS_1123_SUBDOMAIN
 
 Matcher = Callable[[Mapping[str, str]], bool]
 

@@ -18,8 +18,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from rayproxy.dns_names import DNS_1035_LABEL, DNS_1123_LABEL, DNS_1123_SUBDOMAIN, MAX_NAME
 from rayproxy.listen import parse_listen
-from rayproxy.names import DNS_1035_LABEL, DNS_1123_LABEL, DNS_1123_SUBDOMAIN, MAX_NAME
 from rayproxy.selector import parse_selector
 
 IN_CLUSTER = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))

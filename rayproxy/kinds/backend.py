@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from rayproxy.dns_names import DNS_1035_LABEL, DNS_1123_LABEL
 from rayproxy.kinds import ports
 from rayproxy.model import Key, Service, Target
-from rayproxy.names import DNS_1035_LABEL, DNS_1123_LABEL
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -43,6 +43,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from rayproxy.dns_names import DNS_1035_LABEL, DNS_1123_SUBDOMAIN, MAX_NAME
 from rayproxy.kinds.backend import MAX_MESSAGE, NotYetError, Policy, RejectedError, Targets, address, age, check_names
 from rayproxy.kinds.base import SEE_WHY, Kind, path
 from rayproxy.kinds.kserve_status import is_true, refusal, waits
@@ -63,7 +64,6 @@ from rayproxy.model import (
     Suspended,
     Target,
 )
-from rayproxy.names import DNS_1035_LABEL, DNS_1123_SUBDOMAIN, MAX_NAME
 from rayproxy.objects import created, dig, labels_of, read_key, read_service, text
 
 NAME = "inferenceservice"

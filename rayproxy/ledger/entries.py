@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rayproxy.dns_names import DNS_1035_LABEL, DNS_1123_LABEL
 from rayproxy.kinds.claims import Claim, Name
-from rayproxy.names import DNS_1035_LABEL, DNS_1123_LABEL
 from rayproxy.objects import rfc3339
 
 MAX_PROBLEMS = 3  # that are told of one reading; more of them say nothing new

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from rayproxy.dns_names import DNS_1123_SUBDOMAIN, MAX_NAME
 from rayproxy.kinds import FIRST, KINDS, route_file
 from rayproxy.kinds.base import path
 from rayproxy.model import Decision, Pending, Ref, Refused, Rejection, Route, Suspended, Target
-from rayproxy.names import DNS_1123_SUBDOMAIN, MAX_NAME
 from rayproxy.nginx import routes
 from rayproxy.nginx.templates import LocationTemplate, own, prefix
 from rayproxy.settings import NginxSettings

@@ -14,7 +14,7 @@ from rayproxy.nginx.procfs import Process
 from rayproxy.reconcile.backoff import Backoff
 from rayproxy.reconcile.debounce import Pace
 from rayproxy.reconcile.reconciler import Outcome, Reconciler
-from rayproxy.reconcile.room import CROWDED
+from rayproxy.reconcile.room import Space, space
 
 TICK = 0.25  # s; how soon a dead nginx is seen
 RETRY_CAP = 60.0  # s
@@ -82,7 +82,7 @@ class Loop:
         self._start = Backoff(NGINX_CAP)  # of its own: a source that has failed for long must not keep nginx down
         self._heal = Backoff(NGINX_CAP)
         self._master: Process | None = None
-        self._scarce = 0  # 1 where so many workers drain that reloads are rarer, 2 where none is possible
+        self._space = Space.ENOUGH
         self._again: float | None = None  # when changes may go that wait
 
     def run(self) -> None:
@@ -115,13 +115,13 @@ class Loop:
                 self._failed(error)
             return False
         now = time.monotonic()
-        due = self._pace.due(now, crowded=self._scarce == 1)
+        due = self._pace.due(now, crowded=self._space is Space.SCARCE)
         moments = (due, self._retry.at, self._resync_at, now if self._signals.resync.is_set() else None)
         return any(moment is not None and now >= moment for moment in moments)
 
     def _pause(self) -> float:
         now = time.monotonic()
-        due = self._pace.due(now, crowded=self._scarce == 1)
+        due = self._pace.due(now, crowded=self._space is Space.SCARCE)
         return TICK if due is None else min(TICK, max(0.0, due - now))
 
     def _cycle(self) -> None:
@@ -178,8 +178,8 @@ class Loop:
     def _has_room_again(self, draining: int) -> bool:
         """Note how many workers drain; tell whether a reload may be possible that was not."""
         most = self._reconciler.config.nginx.settings.max_draining
-        before, self._scarce = self._scarce, (draining > CROWDED * most) + (draining >= most)
-        return self._scarce < before
+        before, self._space = self._space, space(draining, most)
+        return self._space < before
 
     def _must_heal(self, *, workerless: bool) -> bool:
         if not workerless:

@@ -18,10 +18,26 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Collection
+from enum import IntEnum
 
 CROWDED = 0.75  # of the workers that may drain: from there on room is scarce
 SHARE = 0.25  # of the same
 ROUNDING = 1e-6  # of a reload, which several may share
+
+
+class Space(IntEnum):
+    """How much of the room for workers that drain is left."""
+
+    ENOUGH = 0
+    SCARCE = 1  # reloads are rarer
+    NONE = 2  # no reload is possible
+
+
+def space(draining: int, most: int) -> Space:
+    """Return what is left where so many of the workers that may drain do."""
+    if draining >= most:
+        return Space.NONE
+    return Space.SCARCE if draining > CROWDED * most else Space.ENOUGH
 
 
 class Room:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from rayproxy.dns_names import DNS_1123_LABEL
 from rayproxy.kinds import KINDS
 from rayproxy.kinds.base import path
 from rayproxy.kube.api import ApiError, ApiServer
 from rayproxy.model import Ref
-from rayproxy.names import DNS_1123_LABEL
 from rayproxy.objects import rfc3339
 from rayproxy.report.allowance import Allowance
 from rayproxy.report.behind import UNAVAILABLE, Turn
