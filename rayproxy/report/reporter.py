@@ -23,7 +23,7 @@ from rayproxy.report.behind import HOLD, UNAVAILABLE, Looks, Turns
 from rayproxy.report.events import Event, about, turned
 from rayproxy.report.metrics import Metrics
 from rayproxy.report.status import ACCEPTED, PENDING, Status
-from rayproxy.sources.base import NotSyncedError, UnconfirmedError
+from rayproxy.sources.base import MissingSourceError, NotSyncedError, UnconfirmedError
 
 _FULL, _FILES = ": is the disk of {state} full or read-only?", ": raise the limit of open files (ulimit -n)"
 _HINTS = {
@@ -103,7 +103,8 @@ class Reporter:
             return
         self._failure = self.problem
         if isinstance(error, NotSyncedError):
-            self._log.info("waiting", reason=self.problem)
+            tell = self._log.warning if isinstance(error, MissingSourceError) else self._log.info
+            tell("waiting", reason=self.problem)
         elif isinstance(error, _WORLD):
             self._log.error("not reconciled; what was served still is", error=self.problem)
         else:

@@ -13,6 +13,10 @@ class NotSyncedError(Exception):
     """Say that no complete list has been seen yet: unknown is not empty."""
 
 
+class MissingSourceError(NotSyncedError):
+    """Say that what the objects come from is not there, which waiting alone does not mend."""
+
+
 class UnconfirmedError(Exception):
     """Say that a second look did not agree with the first."""
 

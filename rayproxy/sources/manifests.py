@@ -17,7 +17,7 @@ from typing import Any
 from rayproxy.model import Key, Resource, Snapshot
 from rayproxy.objects import UnreadableError, group_of, labels_of, read_key
 from rayproxy.selector import Matcher, parse_selector
-from rayproxy.sources.base import NotSyncedError, UnconfirmedError
+from rayproxy.sources.base import MissingSourceError, UnconfirmedError
 from rayproxy.sources.documents import objects
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -55,7 +55,7 @@ class ManifestSource:
         self._parsed: dict[str, tuple[_Stamp, _Found | ValueError]] = {}  # of files that have not changed lately
 
     def snapshot(self) -> Snapshot:
-        """Read the folder; raise NotSyncedError where that is not possible."""
+        """Read the folder; raise MissingSourceError where that is not possible."""
         files, closed = self._files()
         problems = [f"{name} is not read: {words}" for name, words in closed.items()]
         unknown = not all(self._held_in(folder) for folder in closed)
@@ -111,7 +111,7 @@ class ManifestSource:
         return Snapshot(objects, unknown, problems + skipped + tuple(dict.fromkeys(doubles)))
 
     def _files(self) -> tuple[list[str], dict[str, str]]:
-        """Return the names of the files, and {sub-folder that cannot be read: why}; raise NotSyncedError."""
+        """Return the names of the files, and {sub-folder that cannot be read: why}; raise MissingSourceError."""
         found: list[str] = []
         closed: dict[str, str] = {}
         seen: set[tuple[int, int]] = set()
@@ -126,7 +126,8 @@ class ManifestSource:
                 found += [self._name(each) for each in entries if each.suffix in SUFFIXES and each.is_file()]
             except OSError as error:
                 if folder == self.folder:
-                    raise NotSyncedError(f"the manifests folder {folder} cannot be read: {error.strerror}") from error
+                    words = f"the manifests folder {folder} cannot be read: {error.strerror}"
+                    raise MissingSourceError(words) from error
                 closed[self._name(folder)] = _words(error)
         return found, closed
 

@@ -10,6 +10,7 @@ import pytest
 from tests.support.cli import rayproxy
 from tests.support.daemon import Daemon
 from tests.support.manifests import Manifests, rayservice, service
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -66,6 +67,19 @@ def test_a_file_that_breaks_costs_no_route_and_holds_none_up(daemon: Daemon, man
     assert daemon.answers_from("new", "upstream")
     assert daemon.answers_from("chat", "upstream"), "its file keeps what it last held"
     assert daemon.metric("rayproxy_source_problems") == 2
+
+
+def test_a_folder_that_is_not_there_is_warned_of_and_its_routes_come_with_it(
+    daemon: Daemon, manifests: Manifests, chat: list[dict], tmp_path: Path
+):
+    away = tmp_path / "away"
+    manifests.folder.rename(away)
+    daemon.start(ready=False)
+    said = f"the manifests folder {manifests.folder} cannot be read: No such file or directory"
+    until("it is told", lambda: any(said in line for line in daemon.told().splitlines() if '"warning"' in line))
+    away.rename(manifests.folder)
+    manifests.write("chat", *chat)
+    daemon.until_state("chat", "accepted")
 
 
 def test_check_says_what_a_folder_holds_and_what_is_wrong_with_it(
