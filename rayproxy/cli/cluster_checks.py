@@ -26,8 +26,9 @@ _ONE_LABEL = re.compile(r"[^\s=!<>(),]+==?[^\s=!<>(),]+")
 def permissions(server: ApiServer, settings: Settings) -> Iterator[Finding]:
     """Yield (what was looked at, None or what is wrong); a kind that is not installed needs no permission."""
     chosen = wiring.chosen_kinds(settings)
-    missing = {kind.name: wrong(partial(_crd, server, kind)) for kind in chosen}
-    there = [kind for kind in chosen if not missing[kind.name]]
+    custom = [kind for kind in chosen if kind.routed.custom]
+    missing = {kind.name: wrong(partial(_crd, server, kind)) for kind in custom}
+    there = [kind for kind in chosen if not missing.get(kind.name)]
     looked_for = there or chosen
     resources = [each for each in wiring.resources(settings) if any(each in kind.resources for kind in looked_for)]
     resources += kinds.endpoints(looked_for)
@@ -38,7 +39,7 @@ def permissions(server: ApiServer, settings: Settings) -> Iterator[Finding]:
         yield f"{what} {where}", wrong(partial(may, server, attributes))
     if settings.names_configmap:
         yield from _held_names(server, settings)
-    for kind in chosen:
+    for kind in custom:
         words = "is installed" if kind in there or not there else "is not installed: none of its objects is routed"
         yield f"the {kind.title} CRD {words}", None if there else missing[kind.name]
     for kind in there:

@@ -96,8 +96,8 @@ class ClusterSource:
         return condition == SyncState.FORBIDDEN and beside
 
     def _has_others(self, resource: Resource[Any]) -> bool:
-        """Tell whether something is known of another kind's objects."""
-        others = (found for each, found in self._reflectors.items() if each.custom and each != resource)
+        """Tell whether something is known of another kind's objects: the operator's selector is for those alone."""
+        others = (found for each, found in self._reflectors.items() if each.selector is None and each != resource)
         return any(all(each.items() is not None for each in found) for found in others)
 
     def _problems(self, resource: Resource[Any]) -> Iterator[str]:

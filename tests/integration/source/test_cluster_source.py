@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rayproxy.kinds import inferenceservice, resources
+from rayproxy.kinds import service as plain
 from rayproxy.kinds.base import Kind
 from rayproxy.kinds.rayservice import KIND, RAYSERVICES
 from rayproxy.kinds.rayservice import SERVICES as SERVICES_READ
@@ -223,6 +224,23 @@ def test_what_an_older_role_does_not_allow_holds_nothing_else_back(
     assert source.confirm().of(RAYSERVICES)
     unread = {Key("istio-system", "knative-local-gateway")} if forbidden == ISTIO else set()
     assert source.snapshot().unread == source.confirm().unread == unread
+
+
+@pytest.mark.fault(78)
+@pytest.mark.parametrize(
+    ("answer", "problems"),
+    [(raw(b"404 page not found\n", 404), []), (refuse(403), [f"{PATH}: forbidden"])],
+    ids=["missing", "forbidden"],
+)
+def test_plain_services_are_routed_where_rayservices_cannot_be(
+    api: ScriptedApi, start: Callable[..., ClusterSource], answer: Reply, problems: list[str]
+):
+    api.put(SERVICES, service("a"))
+    api.always = only(PATH, answer)
+    source = start(watched=(KIND, plain.KIND))
+    until("known", lambda: names(source) == {"a-serve-svc"})
+    assert [problem.partition(";")[0] for problem in source.snapshot().problems] == problems
+    assert source.confirm().of(plain.SERVICES)
 
 
 @pytest.mark.fault(78)
