@@ -53,6 +53,7 @@ class Room:
 
     def took(self, wishes: Collection[str], now: float) -> None:
         """Note a reload (at monotonic s) for changes that these namespaces wished for."""
+        self._forget(now)
         if wishes:
             self._lately.append((now, wishes))
 
@@ -75,11 +76,15 @@ class Room:
 
     def _greedy(self, there: set[str], least: float, now: float) -> set[str]:
         """Return the namespaces that caused more reloads than that, and than the others on average."""
-        while self._lately and self._lately[0][0] <= now - self._longest:
-            self._lately.popleft()
+        self._forget(now)
         caused: dict[str, float] = defaultdict(float)
         for _, wishes in self._lately:
             for namespace in wishes:
                 caused[namespace] += 1 / len(wishes)
         average = len(self._lately) / max(1, len(there | caused.keys()))
         return {namespace for namespace, count in caused.items() if count > max(least, average) + ROUNDING}
+
+    def _forget(self, now: float) -> None:
+        """Forget the reloads whose workers have ended since."""
+        while self._lately and self._lately[0][0] <= now - self._longest:
+            self._lately.popleft()

@@ -88,3 +88,11 @@ def test_what_was_longer_ago_than_a_worker_may_drain_is_forgotten():
     assert waiting(room, {"evil", "good"}, HORIZON - 1) == {"evil"}
     assert waiting(room, {"evil", "good"}, HORIZON + 18) == set()
     assert not room._lately
+
+
+def test_what_is_known_of_reloads_does_not_grow_while_there_is_room_all_the_time():
+    room = Room(48, 2, HORIZON)
+    for number in range(2 * HORIZON):
+        assert not room.lacks(0, {"good"}, {"good"}, float(number))
+        room.took({"good"}, float(number))
+    assert len(room._lately) == HORIZON
