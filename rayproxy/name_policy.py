@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from rayproxy.kinds.grants import Grant, Grants, pattern
 from rayproxy.validation_errors import reasons
+from rayproxy.yaml_documents import documents
 
 MAX_BYTES = 256 * 1024
 
@@ -71,9 +71,13 @@ def _text(path: Path) -> bytes:
 
 def _grants(path: Path, text: bytes) -> list[Grant]:
     try:
-        entries = _ENTRIES.validate_python(yaml.safe_load(text))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise PolicyError(f"the name policy {path} is not YAML: {' '.join(str(error).split())}") from error
+        found = documents(text)
+    except ValueError as error:
+        raise PolicyError(f"the name policy {path} is not YAML: {error}") from error
+    if len(found) > 1:
+        raise PolicyError(f"the name policy {path} holds {len(found)} documents: put all entries into one list")
+    try:
+        entries = _ENTRIES.validate_python(found[0] if found else None)
     except ValidationError as error:
         raise PolicyError(f"the name policy {path}: {'; '.join(reasons(error))}") from error
     return [Grant(tuple(entry.namespaces), tuple(entry.names)) for entry in entries]

@@ -38,10 +38,15 @@ ServiceName = Annotated[
     ),
 ]
 ObjectName = Annotated[str, _full_match(_DNS_SUBDOMAIN, "the name of a Kubernetes object")]
+# The grammar of references in github.com/distribution/reference: [domain/]path[:tag][@digest]
+_DOMAIN_PART = r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?"
+_DOMAIN = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_IMAGE_PART = r"[a-z0-9]+(?:(?:[_.]|__|-+)[a-z0-9]+)*"
+_DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
 ImageReference = Annotated[
     str,
     _full_match(
-        r"[a-zA-Z0-9][-a-zA-Z0-9.]*(?::\d{1,5})?(?:/[a-z0-9][-a-z0-9._]*)*(?::[\w][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?",
+        rf"(?:{_DOMAIN}/)?{_IMAGE_PART}(?:/{_IMAGE_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(?:@{_DIGEST})?",
         "the reference of an image, such as registry.example.com/team/model:1",
     ),
 ]

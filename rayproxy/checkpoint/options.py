@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rayproxy.checkpoint import fields
 from rayproxy.checkpoint.refusal import RefusedError
+from rayproxy.checkpoint.text import filled
 from rayproxy.validation_errors import reasons
 
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
@@ -25,8 +25,8 @@ Seconds = Annotated[int, Field(ge=1, le=86400)]
 _RAYS_OWN_PORTS = (6379, 8265, 10001)
 
 
-class Options(BaseModel):
-    """Hold the options, checked. A default of None means: as the checkpoint or the cluster says."""
+class Flags(BaseModel):
+    """Hold the options, each checked by itself. A default of None means: as the checkpoint or the cluster says."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
 
@@ -118,6 +118,10 @@ class Options(BaseModel):
     redis_secret: fields.SecretReference | None = None
     """NAME[:KEY], the Secret with its password; key: password"""
 
+
+class Options(Flags):
+    """Hold all of the options, those of flags and of the values file, checked together."""
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Options:
         if self.max_replicas is not None and self.max_replicas < self.replicas:
@@ -141,10 +145,10 @@ class Options(BaseModel):
 
 def from_values(text: str, source: str, given: Mapping[str, Any] | None = None) -> Options:
     """Return the options of a values file, YAML with keys called as the flags; what is `given` wins."""
-    try:
-        values = yaml.safe_load(text) if text.strip() else {}
-    except yaml.YAMLError as error:
-        raise RefusedError(f"{source} is not YAML: {error}") from error
+    documents = filled(text, source)
+    if len(documents) > 1:
+        raise RefusedError(f"{source} holds {len(documents)} documents: give a file with one")
+    values = documents[0] if documents else {}
     if not isinstance(values, dict):
         raise RefusedError(f"{source} holds a {type(values).__name__}: write one 'option: value' a line")
     named = {str(key).replace("-", "_"): value for key, value in values.items()}

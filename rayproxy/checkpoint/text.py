@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from rayproxy.checkpoint.refusal import RefusedError
+from rayproxy.yaml_documents import documents
 
 
 class _Dumper(yaml.SafeDumper):
@@ -30,10 +31,15 @@ def dump(manifest: dict[str, Any], output: str) -> str:
 
 def load(text: str, source: str) -> object:
     """Return the one document in `text`, YAML or JSON."""
+    found = filled(text, source)
+    if len(found) != 1:
+        raise RefusedError(f"{source} holds {len(found)} documents: give a file with one LLMCheckpoint")
+    return found[0]
+
+
+def filled(text: str, source: str) -> list[object]:
+    """Return the documents in `text` that hold something; raise RefusedError."""
     try:
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except yaml.YAMLError as error:
+        return [document for document in documents(text) if document is not None]
+    except ValueError as error:
         raise RefusedError(f"{source} is not YAML: {error}") from error
-    if len(documents) != 1:
-        raise RefusedError(f"{source} holds {len(documents)} documents: give a file with one LLMCheckpoint")
-    return documents[0]

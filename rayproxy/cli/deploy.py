@@ -23,7 +23,7 @@ from rayproxy.checkpoint.cluster import Cluster
 from rayproxy.checkpoint.connect import connect
 from rayproxy.checkpoint.manifest import Manifest, build
 from rayproxy.checkpoint.notes import notes
-from rayproxy.checkpoint.options import Options, from_values
+from rayproxy.checkpoint.options import Flags, Options, from_values
 from rayproxy.checkpoint.progress import Story
 from rayproxy.checkpoint.refusal import RefusedError
 from rayproxy.checkpoint.stages import STAGES
@@ -67,7 +67,7 @@ class _Command(BaseSettings):
         return Cluster(api, self.namespace or namespace or default)
 
 
-class Deploy(_Command, Options):  # type: ignore[misc]  # pydantic merges the two kinds of model_config
+class Deploy(_Command, Flags):  # type: ignore[misc]  # pydantic merges the two kinds of model_config
     """Deploy a fine-tuned checkpoint: make the RayService of an LLMCheckpoint."""
 
     checkpoint: CliPositionalArg[fields.ObjectName | None] = None

@@ -172,6 +172,8 @@ FILES = {
     "a: [1": "is not YAML: ",
     "a: 1\n---\nb: 2": "holds 2 documents: give a file with one LLMCheckpoint",
     "- a list": "a list is not an LLMCheckpoint: a mapping with kind and spec is",
+    "a: !!int ''": "is not YAML: line 1, column 4: '' is no int",
+    "[" * 5000: "is not YAML: lists and mappings nest deeper than 200",
 }
 
 
@@ -234,6 +236,9 @@ OPTIONS = {
     "--redis r:1 --redis-secret a:b:c": "--redis-secret: 'a:b:c' is not NAME or NAME:KEY, a Secret and a key in it",
     "--values missing.yaml": "cannot read missing.yaml: ",
     "--values documented.yaml": "documented.yaml: --apiVersion: there is no such option",
+    "--image MyModel:1": "--image: 'MyModel:1' is not the reference of an image",
+    "--image my-/model:1": "--image: 'my-/model:1' is not the reference of an image",
+    "--image model:ü": "--image: 'model:ü' is not the reference of an image",
 }
 
 
@@ -247,6 +252,86 @@ def test_a_wrong_option_is_refused_by_its_name(words, capsys, monkeypatch):
     assert code in (1, 2)
     assert out == ""
     assert OPTIONS[words] in err
+
+
+WITHOUT = ["deploy", "-f", "published.yaml", "--kuberay", "1.7", "--dry-run"]
+
+
+@pytest.fixture
+def values(tmp_path, monkeypatch):
+    """Return what runs the command with a values file of this text, and flags."""
+    monkeypatch.chdir(golden.INPUTS)
+
+    def run(text, *flags):
+        (tmp_path / "values.yaml").write_text(text, encoding="utf-8")
+        return main([*WITHOUT, "--values", str(tmp_path / "values.yaml"), *flags])
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        ("gateway-class: istio", "--incremental 20%:30"),
+        ("incremental: 20%:30", "--gateway-class istio"),
+        ("redis: redis.cache:6379", "--redis-secret redis"),
+        ("redis-secret: redis", "--redis redis.cache:6379"),
+        ("max-replicas: 2", "--max-replicas 4 --replicas 3"),
+        ("port: 8265", "--port 8000"),
+    ],
+)
+def test_flags_and_the_values_file_are_judged_together(text, flags, values, capsys):
+    assert values(text, *flags.split()) == 0, capsys.readouterr().err
+
+
+def test_what_flags_and_the_values_file_ask_for_together_is_refused(values, capsys):
+    assert values("max-replicas: 2", "--replicas", "3") == 1
+    assert "values.yaml: --max-replicas 2 is less than --replicas 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "# max-length: 6144\n", "---\n", "\ufeffgpus: 1"])
+def test_a_values_file_that_asks_for_nothing_changes_nothing(text, values, capsys):
+    assert main(WITHOUT) == 0
+    without = capsys.readouterr().out
+    assert values(text) == 0
+    assert capsys.readouterr().out == without
+
+
+VALUES = {
+    "- gpus: 1": "values.yaml holds a list: write one 'option: value' a line",
+    "gpus: 1\n---\ngpus: 2": "values.yaml holds 2 documents: give a file with one",
+    "gpus: [": "values.yaml is not YAML: line 2, column 1: ",
+    "[" * 5000: "values.yaml is not YAML: lists and mappings nest deeper than 200",
+    "gpus: !!int ''": "values.yaml is not YAML: line 1, column 7: '' is no int",
+    "gpus: 2023-13-45": "values.yaml: --gpus: Input should be a valid integer",
+}
+
+
+@pytest.mark.parametrize("text", VALUES, ids=lambda text: text[:20])
+def test_a_values_file_that_cannot_be_read_is_refused_by_its_name(text, values, capsys):
+    assert values(text) == 1
+    assert VALUES[text] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["2023-13-45", "2023-11-29", "0001-01-01T00:00:00+10:00", "1:30"])
+def test_what_yaml_takes_for_a_time_is_a_text(word, values, capsys):
+    assert values(f"env: {{A: {word}}}") == 0
+    assert f"value: {word}\n" in capsys.readouterr().out.replace("'", "")
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "my_model:1",
+        "my__model",
+        "localhost:5000/a--b/c.d:_1",
+        "[fd00::1]:5000/model",
+        "Registry.example.com/model@sha512:" + "0" * 128,
+        "registry.example.com/team/model:1@sha256:" + "a" * 64,
+    ],
+)
+def test_an_image_is_whatever_the_grammar_of_references_has(image, values, capsys):
+    assert values("", "--image", image) == 0, capsys.readouterr().err
 
 
 def test_without_a_checkpoint_the_options_that_are_missing_are_named(capsys):

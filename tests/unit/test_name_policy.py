@@ -29,6 +29,12 @@ def test_a_change_is_taken_and_an_empty_list_grants_nothing(tmp_path: Path):
     assert not policy()[0].allow("team-b", "a-1")
 
 
+def test_a_name_that_yaml_takes_for_a_date_that_is_none_is_a_name(tmp_path: Path):
+    path = tmp_path / "policy.yaml"
+    path.write_text("- {namespaces: [2023-13-45], names: [a]}")
+    assert NamePolicy(path, 0)()[0].allow("2023-13-45", "a")
+
+
 @pytest.mark.fault(84)
 @pytest.mark.parametrize(
     ("text", "words"),
@@ -40,7 +46,8 @@ def test_a_change_is_taken_and_an_empty_list_grants_nothing(tmp_path: Path):
         ("- {namespaces: [a], names: ['a\\n']}", "String should match pattern"),
         ("- {namespaces: a, names: [a]}", "valid list"), ("- {namespaces: [a], names: [1]}", "valid string"),
         ("- {namespaces: [a], names: [a], labels: {}}", "there is no such option"),
-        ("[" * 5000, ""), ("# " + "x" * MAX_BYTES, "larger than"), (None, "cannot be read"),
+        ("[" * 5000, "nest deeper"), ("- !!int ''", "not YAML: line 1, column 3: '' is no int"),
+        ("[]\n---\n[]", "holds 2 documents"), ("# " + "x" * MAX_BYTES, "larger than"), (None, "cannot be read"),
     ],
 )  # fmt: skip
 def test_a_file_with_a_fault_is_refused_at_the_start_and_later_the_last_good_one_goes_on(
