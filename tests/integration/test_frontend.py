@@ -121,3 +121,17 @@ def test_http_1_0_without_a_host_asks_the_proxy_with_one(seen: tuple[int, RawUps
     exchange(port, b"GET /apis/rayservice/chat/x HTTP/1.0\r\n\r\n")
     assert upstream.line == "GET /apis/rayservice/chat/x HTTP/1.1"
     assert upstream.got("Host") == ["rayproxy"]
+
+
+@pytest.mark.fault(147)
+def test_a_call_that_ends_without_an_answer_is_made_once_and_takes_the_front_end_from_nobody(folder: Path):
+    """The name of the proxy's Service has an address of each family."""
+    upstream = RawUpstream(answer=b"")
+    with frontend(folder, upstream.port, addresses=2) as port:
+        get = b"GET /apis/rayservice/chat/x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        assert exchange(port, get).startswith(b"HTTP/1.1 502 ")
+        assert len(upstream.heads) == 1
+        exchange(port, get)  # so that each address has had one
+        upstream.answer = OK
+        assert exchange(port, get).startswith(b"HTTP/1.1 200 ")
+    upstream.close()

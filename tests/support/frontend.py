@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,8 +17,8 @@ FRONTEND = Path(__file__).parents[2] / "examples/frontend"
 
 
 @contextmanager
-def frontend(folder: Path, proxy_port: int, nginx: str = NGINX) -> Iterator[int]:
-    """Run the front end with `proxy_port` as the proxy's; yield its own port."""
+def frontend(folder: Path, proxy_port: int, nginx: str = NGINX, addresses: int = 1) -> Iterator[int]:
+    """Run the front end with `proxy_port` as the proxy's, which may have several addresses; yield its own port."""
     shutil.copytree(FRONTEND, folder / "site")
     conf = folder / "site/nginx.conf"
     port = free_port()
@@ -29,6 +30,8 @@ def frontend(folder: Path, proxy_port: int, nginx: str = NGINX) -> Iterator[int]
     ):
         assert mine in text
         text = text.replace(mine, own)
+    (server,) = re.findall(r"server 127\.0\.0\.1:[^;]*;", text)
+    text = text.replace(server, server * addresses)
     conf.write_text(text)
     with _running([nginx, "-p", folder / "site", "-c", "nginx.conf"], port, "/"):
         yield port
