@@ -30,8 +30,9 @@ def progress(seen: Observed) -> Progress:
 class Story:
     """Hold what was told last, and when, of a way that leads forward alone.
 
-    The goal has to hold for `settle` seconds: of a running application that is changed in place, KubeRay says that it
-    has seen the change 2 s before it says that the old one runs no more (recorded with 1.7).
+    The goal, and a failure as well, has to hold for `settle` seconds: of a running application that is changed in
+    place, KubeRay says that it has seen the change 2 s before it says that the old one runs no more, or has failed no
+    more (recorded with 1.7).
     """
 
     goal: int
@@ -39,6 +40,8 @@ class Story:
     told: Progress = Progress(-1)
     told_at: float = 0.0
     holds_since: float | None = None
+    fails_since: float | None = None
+    failure: str = ""  # why it is over
 
     @property
     def over(self) -> bool:
@@ -47,17 +50,27 @@ class Story:
 
     def hear(self, now: Progress, seconds: float) -> tuple[Story, str]:
         """Return the story after one more look, and the line to tell, "" for none."""
-        since = None if now.reached < self.goal else seconds if self.holds_since is None else self.holds_since
-        holds = since is not None and seconds - since >= self.settle
-        forward = self.goal if holds else max(self.told.reached, min(now.reached, self.goal - 1))
-        news = replace(now, reached=forward)
+        holds = _since(self.holds_since, seconds) if now.reached >= self.goal else None
+        fails = _since(self.fails_since, seconds) if now.failure else None
+        story = replace(self, holds_since=holds, fails_since=fails)
+        if self._has_settled(fails, seconds):
+            return replace(story, failure=now.failure), ""
+        short_of_it = max(self.told.reached, min(now.reached, self.goal - 1))
+        news = Progress(self.goal if self._has_settled(holds, seconds) else short_of_it, now.detail)
         if not self._worth_telling(news, seconds):
-            return replace(self, holds_since=since), ""
-        return replace(self, told=news, told_at=seconds, holds_since=since), _line(news, self.goal, seconds)
+            return story, ""
+        return replace(story, told=news, told_at=seconds), _line(news, self.goal, seconds)
+
+    def _has_settled(self, since: float | None, seconds: float) -> bool:
+        return since is not None and seconds - since >= self.settle
 
     def _worth_telling(self, news: Progress, seconds: float) -> bool:
         since = seconds - self.told_at
         return news.reached > self.told.reached or since >= (_REMINDER if news == self.told else _PATIENCE)
+
+
+def _since(before: float | None, seconds: float) -> float:
+    return seconds if before is None else before
 
 
 def _line(now: Progress, goal: int, seconds: float) -> str:

@@ -16,7 +16,7 @@ from rayproxy.checkpoint.stages import STAGES, Observed, current_cluster, serve_
 from rayproxy.kube.api import ApiError
 
 _POLL_SECONDS = 1.0
-SETTLE_SECONDS = 5.0  # for which the goal holds where something ran before
+SETTLE_SECONDS = 5.0  # for which the goal, or a failure, holds where something ran before
 
 
 def observe(cluster: Cluster, name: str, proxy: str | None) -> Observed:
@@ -54,10 +54,10 @@ def follow(look: Callable[[], Observed], report: Callable[[str], None], story: S
     started = time.monotonic()
     while not story.over:
         now = _look_once(look, story.told)
-        if now.failure:
-            raise RefusedError(now.failure)
         seconds = time.monotonic() - started
         story, line = story.hear(now, seconds)
+        if story.failure:
+            raise RefusedError(story.failure)
         if line:
             report(line)
         if not story.over:
@@ -67,7 +67,8 @@ def follow(look: Callable[[], Observed], report: Callable[[str], None], story: S
 
 def _refuse_late(now: Progress, story: Story, seconds: float, timeout: float) -> None:
     if seconds > timeout:
-        seen = f"; last seen: {now.detail}" if now.detail else ""
+        last = now.failure or now.detail
+        seen = f"; last seen: {last}" if last else ""
         raise RefusedError(f"not there after {timeout:g} s: waiting for '{STAGES[story.told.reached]}'{seen}")
 
 

@@ -344,6 +344,22 @@ def test_where_something_ran_before_the_goal_has_to_hold():
     assert lines_of(story, (0, 6, ""), (3, 4, ""), (4, 6, ""), (9, 6, ""))[-1] == "[6/6] Service there after 9 s"
 
 
+@pytest.mark.fault(132)
+def test_where_something_ran_before_a_failure_has_to_hold_too():
+    old, new = Progress(0, failure="what was wrong before"), Progress(0, failure="what is wrong now")
+    story, failures = Story(6, settle=5), []
+    for second, now in ((0, old), (1, old), (2, Progress(4)), (3, new), (7, new), (8, new)):
+        story, _ = story.hear(now, second)
+        failures.append(story.failure)
+
+    assert failures == ["", "", "", "", "", "what is wrong now"]
+
+
+@pytest.mark.fault(132)
+def test_a_fix_is_not_said_to_have_failed_in_the_words_of_what_it_mends():
+    assert "the fault that this very change mends" not in stories.told(stories.MENDED)
+
+
 @pytest.mark.fault(96)
 @pytest.mark.parametrize("name", stories.NAMES)
 def test_what_is_told_of_a_recording_of_kuberay_is_what_its_golden_file_says(name):
