@@ -294,13 +294,14 @@ def _host(isvc: InferenceService, entry: Key) -> str:
 
 def _port(service: Service) -> int:
     """Return port 80, else the only TCP port, of those that speak HTTP; raise RejectedError."""
-    tcp = [port for port in service.ports if port.protocol == "TCP" and is_number(port.port)]
-    plain = [port.port for port in tcp if not _other(port)]
+    own = service.key.name
+    tcp = [(port, _other(port, own)) for port in service.ports if port.protocol == "TCP" and is_number(port.port)]
+    plain = [port.port for port, other in tcp if not other]
     chosen = HTTP_PORT if HTTP_PORT in plain else plain[0] if len(plain) == 1 else None
     if isinstance(chosen, int):
         return chosen
-    found = ", ".join(f"{shown(port)}{_other(port) and ' ' + _other(port)}" for port in tcp[:5]) or "none"
-    others = {_other(port) for port in tcp}
+    found = ", ".join(f"{shown(port)} {other}".rstrip() for port, other in tcp[:5]) or "none"
+    others = {other for _, other in tcp}
     if others == {"gRPC"}:
         reason, mend = "GrpcOnly", "has ports for gRPC alone: let the container have one for HTTP"
     elif others == {"TLS"}:
@@ -316,11 +317,15 @@ def _port(service: Service) -> int:
     raise RejectedError(reason, f"the Service {service.key} {mend} (found: {found})")
 
 
-def _other(port: Port) -> str:
-    """Return what a port speaks that is not HTTP/1.1 in plain text, or ""."""
-    if "grpc" in port.name or "h2c" in port.name or port.app_protocol.lower() in _GRPC:
+def _other(port: Port, service: str) -> str:
+    """Return what a port speaks that is not HTTP/1.1 in plain text, or "".
+
+    KServe calls the port of a container that names none like the Service, so like the model: that says nothing.
+    """
+    told = replace(port, name="") if port.name == service else port
+    if "grpc" in told.name or "h2c" in told.name or told.app_protocol.lower() in _GRPC:
         return "gRPC"
-    return "TLS" if port.port in _TLS_PORTS or port.app_protocol.lower() == "https" else foreign(port)
+    return "TLS" if told.port in _TLS_PORTS or told.app_protocol.lower() == "https" else foreign(told)
 
 
 _CLUSTER_NAME = re.compile(r"(?P<name>[-a-z0-9]{1,63})\.(?P<namespace>[-a-z0-9]{1,63})\.svc(?:\.[-.a-z0-9]+)?")

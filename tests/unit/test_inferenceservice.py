@@ -101,6 +101,35 @@ def test_a_port_of_another_number_is_taken_where_it_is_the_only_one_for_http():
     assert target(CHAT, service(CHAT, ports=[grpc, {"name": "x", "port": 80}, {"name": "y", "port": 81}])).port == 80
 
 
+@pytest.mark.fault(143)
+@pytest.mark.parametrize("name", ["ssl-bert", "tls-detector", "h2-forecast", "grpc-demo", "my-h2c", "https", "bert-wss"])
+def test_a_word_of_the_models_own_name_says_no_protocol_where_kserve_calls_the_port_like_the_service(name: str):
+    model = inferenceservice(name)
+    (decision,) = decided(model, service(model)).values()
+    assert isinstance(decision, Route), decision
+    both = {"predictor": {}, "transformer": {}}
+    model = inferenceservice(name, spec=both)
+    (decision,) = decided(model, service(model, "transformer")).values()
+    assert isinstance(decision, Route), decision
+
+
+@pytest.mark.fault(143)
+@pytest.mark.parametrize(
+    ("port", "reason"),
+    [
+        ({"name": "grpc-demo-predictor", "port": 80, "appProtocol": "kubernetes.io/h2c"}, "GrpcOnly"),
+        ({"name": "grpc-demo-predictor", "port": 80, "appProtocol": "https"}, "NeedsTLS"),
+        ({"name": "grpc-demo-predictor", "port": 8443}, "NeedsTLS"),
+        ({"name": "grpc-demo", "port": 80}, "GrpcOnly"),
+    ],
+)
+def test_a_port_called_like_its_service_is_known_by_its_app_protocol_and_number(port: Obj, reason: str):
+    model = inferenceservice("grpc-demo")
+    (decision,) = decided(model, service(model, ports=[port])).values()
+    assert isinstance(decision, Rejection)
+    assert decision.reason == reason
+
+
 @pytest.mark.parametrize(
     ("spec", "reason", "words"),
     [
