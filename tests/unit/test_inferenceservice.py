@@ -102,7 +102,7 @@ def test_a_port_of_another_number_is_taken_where_it_is_the_only_one_for_http():
 
 
 @pytest.mark.fault(143)
-@pytest.mark.parametrize("name", ["ssl-bert", "tls-detector", "h2-forecast", "grpc-demo", "my-h2c", "https", "bert-wss"])
+@pytest.mark.parametrize("name", ["ssl-bert", "tls-detector", "h2-forecast", "grpc-demo", "my-h2c", "bert-wss"])
 def test_a_word_of_the_models_own_name_says_no_protocol_where_kserve_calls_the_port_like_the_service(name: str):
     model = inferenceservice(name)
     (decision,) = decided(model, service(model)).values()
