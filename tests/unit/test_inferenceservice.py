@@ -107,8 +107,7 @@ def test_a_word_of_the_models_own_name_says_no_protocol_where_kserve_calls_the_p
     model = inferenceservice(name)
     (decision,) = decided(model, service(model)).values()
     assert isinstance(decision, Route), decision
-    both = {"predictor": {}, "transformer": {}}
-    model = inferenceservice(name, spec=both)
+    model = inferenceservice(name, spec={"predictor": {}, "transformer": {}})
     (decision,) = decided(model, service(model, "transformer")).values()
     assert isinstance(decision, Route), decision
 
