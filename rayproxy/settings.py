@@ -25,11 +25,17 @@ from rayproxy.selector import parse_selector
 IN_CLUSTER = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 MAX_SOCKET_PATH = 107  # bytes, sun_path of unix(7)
 MAX_HOLD = 30 * 86400  # s
+MAX_WAIT = 2**31 // 1000  # s, as many milliseconds as nginx sleeps at a time
+MAX_CALLS = 65_535  # that nginx counts, of a worker or of an address
+MAX_DRAINING = 512  # with 256 workers that serve, and as many in a reload, all the processes that nginx may have
+MAX_OFFSET = 2**63 - 1  # bytes
+MAX_PATH = 255  # characters, whose expression is within the 4 kB that nginx reads of one
 SIMILAR = 0.85  # of a variable to a setting, so that the one is taken for the other misspelt
 
 KNATIVE_GATEWAYS = ("istio-system/knative-local-gateway", "kourier-system/kourier-internal")  # of Istio, of Kourier
 
-_SIZE = re.compile(r"[0-9]+[kKmMgG]?")
+_SIZE = re.compile(r"([0-9]{1,19})([kKmMgG]?)")
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}  # bytes
 _PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+/?")
 
 
@@ -57,6 +63,13 @@ def _listed(value: object) -> object:
     return [part.strip() for part in text.split(",") if part.strip()] if isinstance(text, str) else text
 
 
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        if "%" in text:
+            raise ValueError(f"{text!r} names an interface: write the network alone, {text.partition('%')[0]}")
+    return tuple(str(ipaddress.ip_network(text)) for text in value)
+
+
 class NginxSettings(BaseModel):
     """What the operator decides about nginx: its template knows each of these by its name."""
 
@@ -64,13 +77,13 @@ class NginxSettings(BaseModel):
 
     workers: int = Field(2, ge=1, le=256)
     """nginx worker processes"""
-    worker_connections: int = Field(4096, ge=64, le=1_000_000)
+    worker_connections: int = Field(4096, ge=64, le=MAX_CALLS)
     """connections of one worker; a proxied request takes two"""
-    worker_shutdown_timeout: int = Field(2100, ge=1)
+    worker_shutdown_timeout: int = Field(2100, ge=1, le=MAX_WAIT)
     """seconds that a replaced worker may finish its streams"""
-    max_draining: int = Field(48, ge=1)
+    max_draining: int = Field(48, ge=1, le=MAX_DRAINING)
     """replaced workers that may finish their streams at a time; when so many do, changes wait"""
-    read_timeout: int = Field(2000, ge=1)
+    read_timeout: int = Field(2000, ge=1, le=MAX_WAIT)
     """seconds that a model may stay silent within an answer, or while it takes a request"""
     max_body: str = "16m"
     """largest request body, as nginx writes sizes"""
@@ -84,7 +97,7 @@ class NginxSettings(BaseModel):
     """pass a caller's Authorization on to models that are not trusted"""
     trusted_front_ends: Annotated[tuple[str, ...], NoDecode] = ()
     """CIDRs of those whose X-Forwarded-... is believed, separated by commas (default: everybody's is)"""
-    calls_per_caller: int = Field(0, ge=0)
+    calls_per_caller: int = Field(0, ge=0, le=MAX_CALLS)
     """calls that one address may have under way (default: any number)"""
     access_log: bool = False
     """let nginx log each request to its standard output, as JSON"""
@@ -105,7 +118,7 @@ class NginxSettings(BaseModel):
     @field_validator("trusted_front_ends")
     @classmethod
     def _are_front_ends(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(ipaddress.ip_network(text)) for text in value)
+        return _networks(value)
 
     @field_validator("hidden_paths")
     @classmethod
@@ -113,13 +126,18 @@ class NginxSettings(BaseModel):
         for text in value:
             if not _PATH.fullmatch(text):
                 raise ValueError(f"{text!r} is no path such as /metrics: letters, digits, - . _ ~ behind each slash")
+            if len(text) > MAX_PATH:
+                raise ValueError(f"{text[:20]!r}... is longer than {MAX_PATH} characters: a beginning of it will do")
         return value
 
     @field_validator("max_body")
     @classmethod
     def _is_size(cls, value: str) -> str:
-        if not _SIZE.fullmatch(value):
+        size = _SIZE.fullmatch(value)
+        if not size or int(size[1]) * _UNITS[size[2].lower()] > MAX_OFFSET:
             raise ValueError(f"{value!r} is not a size such as 16m")
+        if int(size[1]) == 0:
+            raise ValueError(f"{value!r} is no limit, and a body may fill nginx's folder: name a size such as 16m")
         return value
 
 
@@ -185,11 +203,11 @@ class Settings(NginxSettings, BaseSettings):
 
     admin_listen: str = "9090" if IN_CLUSTER else "127.0.0.1:9090"
     """address:port of /metrics, /healthz and /readyz; a port alone, or [::]:port, is every address"""
-    resync: float = Field(60.0, ge=1)
+    resync: float = Field(60.0, ge=1, le=MAX_WAIT)
     """seconds between checks that nginx still serves what it should"""
-    pending_warning: float = Field(600.0, ge=1)
+    pending_warning: float = Field(600.0, ge=1, le=MAX_WAIT)
     """seconds after which a pending object gets a warning Event"""
-    reload_timeout: float = Field(30.0, ge=1)
+    reload_timeout: float = Field(30.0, ge=1, le=MAX_WAIT)
     """seconds to wait for nginx -t, and for the proof of a reload"""
     events: bool = True
     """write Kubernetes Events on the routed objects"""
@@ -250,7 +268,7 @@ class Settings(NginxSettings, BaseSettings):
     @field_validator("allowed_cidrs")
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(ipaddress.ip_network(text)) for text in value)
+        return _networks(value)
 
     @field_validator("listen", "admin_listen")
     @classmethod
