@@ -33,7 +33,7 @@ from rayproxy.report.events import Event, Recorder
 from rayproxy.report.metrics import Metrics
 from rayproxy.report.reporter import Reporter, event_failed
 from rayproxy.settings import IN_CLUSTER, Settings, misspelt
-from rayproxy.sources.filewatcher import watch_folders
+from rayproxy.sources.filewatcher import watched
 
 HEARTBEAT = 180.0  # s without a turn of the loop after which the process is better started anew
 STOP_GRACE = 2.0  # s for a managed nginx to end its streams, and as long again to end at all
@@ -154,17 +154,12 @@ class App:
                 "choose another address with RAYPROXY_ADMIN_LISTEN"
             ) from error
 
-    @contextlib.contextmanager
-    def _watched_files(self) -> Iterator[None]:
+    def _watched_files(self) -> contextlib.AbstractContextManager[None]:
         trees = list(self.source.watched)
         folders = [] if self.settings.template in BUILT_IN else [Path(self.settings.template).parent]
         folders += [self.settings.name_policy.parent] if self.settings.name_policy else []
         folders, trees = ([each for each in group if each.is_dir()] for group in (folders, trees))
-        observer = watch_folders(folders, trees, self.signals.wake.set)
-        try:
-            yield
-        finally:
-            observer.stop()
+        return watched(folders, trees, self.signals.wake.set)
 
     def _guard(self, name: str, body: Callable[[], None]) -> None:
         """Run a thread's body; a defect in one ends the process, which must not live on blind."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from rayproxy.nginx.templates import load_location
 from tests.support.cli import rayproxy
 from tests.support.daemon import Daemon
 from tests.support.manifests import Manifests, rayservice, service
@@ -80,6 +83,31 @@ def test_a_folder_that_is_not_there_is_warned_of_and_its_routes_come_with_it(
     away.rename(manifests.folder)
     manifests.write("chat", *chat)
     daemon.until_state("chat", "accepted")
+
+
+LIMITED = 'echo 0 > /proc/sys/user/max_inotify_{} && exec "$0" "$@"'  # of the command's own namespace
+OF_ITS_OWN = ("unshare", "-U", "--map-user=1000", "--map-group=1000", "--keep-caps", "sh", "-c")
+can_limit = subprocess.run([*OF_ITS_OWN, LIMITED.format("instances"), "true"], check=False, capture_output=True)
+
+
+@pytest.mark.fault(134)
+@pytest.mark.skipif(can_limit.returncode != 0, reason="needs user namespaces: allow `unshare -U`")
+@pytest.mark.parametrize("limit", ["instances", "watches"])
+def test_on_a_node_at_its_inotify_limit_changes_are_seen_at_the_next_resync_and_it_is_told_once(
+    new_daemon: Callable[..., Daemon], manifests: Manifests, folder: Path, limit: str
+):
+    template = folder / "template" / "location.conf"  # another folder to watch
+    template.parent.mkdir()
+    template.write_text(load_location("prefix").text)
+    manifests.routed("chat")
+    daemon = new_daemon(WORKERS="1", RESYNC="1", TEMPLATE=str(template))
+    daemon.before = (*OF_ITS_OWN, LIMITED.format(limit))
+    daemon.start()
+    manifests.routed("later")
+    daemon.until_state("later", "accepted")
+    said = [line for line in daemon.told().splitlines() if f"fs.inotify.max_user_{limit}" in line]
+    assert len(said) == 1, said
+    assert '"warning"' in said[0]
 
 
 def test_check_says_what_a_folder_holds_and_what_is_wrong_with_it(
