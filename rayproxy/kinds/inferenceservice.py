@@ -30,10 +30,11 @@
     ownerless    | any                            | nobody's                             | as its own, if allowed
     foreign      | any                            | somebody else's                      | rejected: ServiceNotOwned
 
-The entry is the transformer where there is one, else the predictor. Which Services KServe makes was read from its
-code, 0.11 to 0.20: in mode Standard (RawDeployment) a Service of a ClusterIP, owned by the InferenceService; in mode
-Knative (Serverless) Knative's Route owns a placeholder that leads to the gateway, which finds the model by the Host.
-Labels and owners' names can be forged by whoever may write Services in the namespace. So the address is always a
+The entry is the transformer where there is one, else the predictor; its Service is NAME-predictor, or where there is
+none NAME-predictor-default, of KServe 0.10 and older, which 0.15 still keeps. Which Services KServe makes was read
+from its code, 0.11 to 0.20: in mode Standard (RawDeployment) a Service of a ClusterIP, owned by the InferenceService;
+in mode Knative (Serverless) Knative's Route owns a placeholder that leads to the gateway, which finds the model by the
+Host. Labels and owners' names can be forged by whoever may write Services in the namespace. So the address is always a
 ClusterIP, the gateway one of the operator's, and the Host is put together from checked names.
 """
 
@@ -179,11 +180,10 @@ def _entry(isvc: InferenceService, around: _Around) -> Service | None:
 
 
 def _names(isvc: InferenceService) -> Iterator[str]:
-    """Yield the names that the entry's Service may have; KServe up to 0.15 says no mode and may keep an old one."""
+    """Yield the names that the entry's Service may have: KServe up to 0.15 keeps the one of 0.10, in every mode."""
     given = f"{isvc.predictor}-" if isvc.entry == "predictor" and isvc.predictor else ""
     yield f"{isvc.key.name}-{given}{isvc.entry}"
-    if not isvc.mode:
-        yield f"{isvc.key.name}-{isvc.entry}-default"
+    yield f"{isvc.key.name}-{isvc.entry}-default"
 
 
 def _without_service(ref: Ref, isvc: InferenceService) -> Decision:

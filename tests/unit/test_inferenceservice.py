@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rayproxy.kinds.backend import Policy
-from rayproxy.kinds.inferenceservice import KIND, STOP, TOLD, read_inferenceservice
+from rayproxy.kinds.inferenceservice import KIND, MODE, STOP, TOLD, read_inferenceservice
 from rayproxy.model import Decision, Pending, Refused, Rejection, Route, Suspended, Target
 from rayproxy.nginx.render import unrouted
 from tests.support.deciding import decide
@@ -88,10 +88,34 @@ def test_a_predictor_with_a_name_has_it_in_its_service():
     assert target(named, service(named, name="chat-blue-predictor")).port == 80
 
 
-def test_the_services_name_of_old_releases_counts_where_no_mode_is_said():
-    old = service(CHAT, name="chat-predictor-default")
-    assert target(CHAT, old).port == 80
-    assert isinstance(chat(inferenceservice(status={"deploymentMode": "Standard"}), old), Pending)
+MODES = [{}, *({"annotations": {MODE: mode}} for mode in ("RawDeployment", "Serverless", "Standard")),
+         *({"status": {"deploymentMode": mode}} for mode in ("RawDeployment", "Standard"))]  # fmt: skip
+
+
+@pytest.mark.fault(144)
+@pytest.mark.parametrize("how", MODES)
+def test_the_services_name_of_old_releases_counts_whatever_mode_is_said(how: Obj):
+    old = inferenceservice(**how)
+    kept = service(old, name="chat-predictor-default", clusterIP="10.0.0.2")
+    assert target(old, kept).host == "10.0.0.2"
+    assert target(old, kept, service(old)).host == "10.0.0.1", "the name of today comes first"
+    both = inferenceservice(spec={"predictor": {}, "transformer": {}}, **how)
+    assert isinstance(chat(both, kept), Pending)
+    assert target(both, service(both, "transformer", "chat-transformer-default")).port == 80
+
+
+@pytest.mark.fault(144)
+def test_a_serverless_one_of_an_old_release_goes_to_the_gateway_with_the_name_of_its_own():
+    at = host("chat-predictor-default")
+    old = inferenceservice(status=addressed(at) | {"deploymentMode": "Serverless"})
+    assert target(old, placeholder(old, "predictor-default"), gateway()) == Target("10.0.0.80", 80, at)
+
+
+@pytest.mark.fault(144)
+def test_a_service_called_like_that_of_an_old_release_is_not_taken_from_anybody_else():
+    one = inferenceservice(status={"deploymentMode": "Standard"})
+    others = service(inferenceservice("other"), name="chat-predictor-default")
+    assert refused(one, others)[0] == "ServiceNotOwned"
 
 
 def test_a_port_of_another_number_is_taken_where_it_is_the_only_one_for_http():
