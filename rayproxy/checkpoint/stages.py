@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rayproxy.checkpoint.events import rejection
 from rayproxy.checkpoint.serve_config import APPLICATION
 from rayproxy.kinds.rayservice import INCREMENTAL
 from rayproxy.objects import condition, dig, text
@@ -21,6 +22,8 @@ STAGES = (
     "routed",
 )
 PODS_ARE_UP = STAGES.index("worker up") + 1
+SERVICE_IS_THERE = STAGES.index("Service there") + 1
+ANSWERED = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Observed:
     pods: tuple[Object, ...] = ()
     events: tuple[Object, ...] = ()
     service: Object | None = None
-    answered: bool = False  # through the proxy
+    proxy: str | None = None  # why no answer came through it, ANSWERED where one did, None where it was not asked
 
 
 def reached(seen: Observed) -> int:
@@ -99,7 +102,9 @@ def _application_stages(seen: Observed) -> tuple[bool, bool, bool, bool]:
     # While an upgrade is under way, Service and answers are those of the old cluster.
     pending = text(rayservice, "status", "pendingServiceStatus", "rayClusterName")
     there = state == "RUNNING" and not pending and seen.service is not None
-    return state in ("DEPLOYING", "RUNNING"), state == "RUNNING", there, there and seen.answered
+    # What answers at the path of one that is rejected is another namespace's.
+    routed = there and seen.proxy == ANSWERED and not rejection(rayservice, seen.events)
+    return state in ("DEPLOYING", "RUNNING"), state == "RUNNING", there, routed
 
 
 def _pulled(pod: Object) -> bool:

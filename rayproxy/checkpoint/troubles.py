@@ -6,9 +6,11 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
+from rayproxy.checkpoint.events import last, rejection
 from rayproxy.checkpoint.ownership import applied_at
 from rayproxy.checkpoint.stages import (
     PODS_ARE_UP,
+    SERVICE_IS_THERE,
     Observed,
     application,
     containers,
@@ -33,6 +35,8 @@ _HOPELESS = {
 _REFUSED_BY_KUBERAY = {"InvalidRayServiceMetadata", "InvalidRayServiceSpec"}
 _KUBERAY = ("", "ray.io/kuberay-operator")
 _QUEUE = "kueue.x-k8s.io/queue-name"
+# Reasons for which the proxy rejects a route for a time that passes by itself.
+_PASSING = ("NameHeld: ", "ChangesTooOften: ")
 # KubeRay tries again each 2 s, and each healthy start has warnings for some 10 s: until Ray's dashboard answers.
 _LASTING = 30.0
 _MAX_SAID = 300
@@ -60,9 +64,23 @@ def _failures(seen: Observed, rayservice: Object) -> Iterator[str]:
             yield f"KubeRay refuses it: {event.get('message', '')}"
     if _suspended(rayservice) and _QUEUE not in (dig(rayservice, "metadata", "labels") or {}):
         yield "it is suspended: set spec.suspend to false, and KubeRay starts it"
+    if seen.proxy is not None and (said := _rejected(seen, rayservice)) and not said.startswith(_PASSING):
+        yield f"the proxy rejects its route: {said}"
     if taken_up(rayservice):  # else Pods and application are those of what was applied before
         yield from _hopeless_pods(seen)
         yield from _failed(application(rayservice))
+
+
+def _rejected(seen: Observed, rayservice: Object) -> str:
+    """Return the proxy's words where it rejects the RayService as it is now.
+
+    What it said before the RayService was applied may be about what this very change mends: then the proxy says
+    otherwise at the latest when the Service is there.
+    """
+    event = rejection(rayservice, seen.events)
+    if event is None or (last(event) < applied_at(rayservice) and reached(seen) < SERVICE_IS_THERE):
+        return ""
+    return last_line(text(event, "message"))
 
 
 def _given_up(rayservice: Object) -> Iterator[str]:
@@ -100,6 +118,10 @@ def _details(seen: Observed, rayservice: Object) -> Iterator[str]:
         yield f"spec.managedBy is {manager}: that controller brings it up, not this cluster's KubeRay"
     if _suspended(rayservice) or dig(rayservice, "spec", "rayClusterConfig", "suspend") is True:
         yield "it waits in a queue: its cluster is suspended until whoever keeps the queue, such as Kueue, has room"
+    if said := _rejected(seen, rayservice):
+        yield f"the proxy rejects its route: {said}"
+    if seen.proxy and reached(seen) >= SERVICE_IS_THERE:  # before, it cannot answer
+        yield seen.proxy
     yield _warning(seen, rayservice)
     if not taken_up(rayservice):
         yield "KubeRay has not looked at it yet"
@@ -120,14 +142,14 @@ def _warning(seen: Observed, rayservice: Object) -> str:
     own = [event for event in warnings if event["involvedObject"]["name"] == name]
     lasting = [event for event in own if _lasts([each for each in own if each.get("reason") == event.get("reason")])]
     others = [event for event in warnings if event not in own] if reached(seen) < PODS_ARE_UP else []
-    newest = max([*lasting, *others], key=_last, default=None)
+    newest = max([*lasting, *others], key=last, default=None)
     return _said(newest) if newest else ""
 
 
 def _lasts(events: list[Object]) -> bool:
-    first = min(str(event.get("firstTimestamp") or _last(event))[:19] for event in events)
-    last = max(map(_last, events))
-    return bool(first) and (_seconds(last) - _seconds(first)) >= _LASTING
+    first = min(str(event.get("firstTimestamp") or last(event))[:19] for event in events)
+    newest = max(map(last, events))
+    return bool(first) and (_seconds(newest) - _seconds(first)) >= _LASTING
 
 
 def _of_the_application(found: Object) -> Iterator[str]:
@@ -160,7 +182,7 @@ def _old_words(seen: Observed, rayservice: Object) -> str:
     if word in ("", "Running"):
         return ""
     about = [event for event in _news(seen) if event["involvedObject"]["name"] == rayservice["metadata"]["name"]]
-    newest = max(about, key=_last, default=None)
+    newest = max(about, key=last, default=None)
     return f"{word}: {last_line(text(newest, 'message'))}" if newest else word
 
 
@@ -171,12 +193,7 @@ def _said(event: Object) -> str:
 def _news(seen: Observed) -> list[Object]:
     """Return the Events since the RayService was last applied; earlier ones are about what it was then."""
     applied = applied_at(seen.rayservice or {})
-    return [event for event in seen.events if _last(event) >= applied]
-
-
-def _last(event: Object) -> str:
-    # An eventTime has microseconds: without them, texts in RFC 3339 compare as their times do.
-    return str(event.get("lastTimestamp") or event.get("eventTime") or "")[:19]
+    return [event for event in seen.events if last(event) >= applied]
 
 
 def _seconds(instant: str) -> float:

@@ -12,8 +12,9 @@ from rayproxy.checkpoint.cluster import Cluster
 from rayproxy.checkpoint.manifest import service_name
 from rayproxy.checkpoint.progress import Progress, Story, progress
 from rayproxy.checkpoint.refusal import RefusedError
-from rayproxy.checkpoint.stages import STAGES, Observed, current_cluster, serve_service
+from rayproxy.checkpoint.stages import ANSWERED, STAGES, Observed, current_cluster, serve_service
 from rayproxy.kube.api import ApiError
+from rayproxy.objects import plain
 
 _POLL_SECONDS = 1.0
 SETTLE_SECONDS = 5.0  # for which the goal, or a failure, holds where something ran before
@@ -32,18 +33,35 @@ def observe(cluster: Cluster, name: str, proxy: str | None) -> Observed:
         pods=tuple(pods),
         events=tuple(event for about in names for event in cluster.events(about)),
         service=cluster.service(serve_service(rayservice, service_name(name))),
-        answered=bool(proxy) and answers(f"{proxy}/apis/rayservice/{name}/-/healthz"),
+        proxy=unanswered(f"{proxy}/apis/rayservice/{name}/-/healthz") if proxy else None,
     )
 
 
-def answers(url: str) -> bool:
-    """Tell whether Ray Serve answers at `url`."""
+def unanswered(url: str) -> str:
+    """Return in one line why Ray Serve does not answer at `url`, ANSWERED where it does."""
     try:
         answer = urllib3.request("GET", url, timeout=5, retries=False, redirect=False)
-    except urllib3.exceptions.HTTPError:
-        return False
+    except urllib3.exceptions.HTTPError as error:
+        return _in_a_line(f"GET {url}: {type(error).__name__}: {error}")
     # Ray Serve's own words: no error page of a proxy in between is taken for it.
-    return answer.status == HTTPStatus.OK and answer.data == b"success"
+    if answer.status == HTTPStatus.OK and answer.data == b"success":
+        return ANSWERED
+    return _in_a_line(f"GET {url}: {answer.status} {_words(answer)}")
+
+
+def _words(answer: urllib3.BaseHTTPResponse) -> str:
+    """Return what the proxy says, or somebody in its place."""
+    if where := answer.headers.get("Location"):
+        return f"to {where}"
+    try:
+        error = answer.json()["error"]
+        return f"{error['type']}: {error['message']}"
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return f"{answer.reason or ''} in place of Ray Serve's 'success'"
+
+
+def _in_a_line(words: str) -> str:
+    return " ".join(plain(words).split())
 
 
 def follow(look: Callable[[], Observed], report: Callable[[str], None], story: Story, *, timeout: float) -> None:

@@ -1,10 +1,12 @@
 """How far a RayService has come, told by its own status, its Pods and Events."""
 
+from dataclasses import replace
+
 import pytest
 
 from rayproxy.checkpoint.progress import Progress, Story, progress
 from rayproxy.checkpoint.refusal import RefusedError
-from rayproxy.checkpoint.stages import STAGES, Observed
+from rayproxy.checkpoint.stages import ANSWERED, STAGES, Observed
 from rayproxy.checkpoint.wait import follow
 from rayproxy.kube.api import ApiError
 from tests.support import stories
@@ -59,13 +61,13 @@ BOTH_UP = (pod("head", ready=True), pod("worker"))
         ("app running", Observed(rayservice("RUNNING"), BOTH_UP)),
         ("app running", Observed(rayservice("RUNNING"))),
         ("Service there", Observed(rayservice("RUNNING"), BOTH_UP, service=SERVICE)),
-        ("routed", Observed(rayservice("RUNNING"), BOTH_UP, service=SERVICE, answered=True)),
+        ("routed", Observed(rayservice("RUNNING"), BOTH_UP, service=SERVICE, proxy=ANSWERED)),
         # An upgrade: all is the old cluster's until KubeRay has seen it, Service and answers until nothing is pending.
         (
             None,
-            Observed(rayservice("RUNNING", generation=2), BOTH_UP, service=SERVICE, answered=True),
+            Observed(rayservice("RUNNING", generation=2), BOTH_UP, service=SERVICE, proxy=ANSWERED),
         ),
-        (None, Observed(rayservice("RUNNING", pending="m-new"), service=SERVICE, answered=True)),
+        (None, Observed(rayservice("RUNNING", pending="m-new"), service=SERVICE, proxy=ANSWERED)),
     ],
 )
 def test_the_furthest_stage_that_is_proven_is_the_one_reached(stage, seen):
@@ -250,6 +252,102 @@ def test_what_was_said_of_the_rayservice_before_it_was_applied_again_counts_no_m
     assert since.failure.startswith("KubeRay refuses it")
 
 
+CONFLICT = "NameConflict: the name m belongs to another namespace's RayService, which had it first: rename this one"
+REJECTED = f"the proxy rejects its route: {CONFLICT}"
+
+
+def route_event(reason, second, message="", uid="1", component="rayproxy"):
+    event = warning(reason, second) | {"message": message, "source": {"component": component}}
+    return event | {"involvedObject": {"name": "m", "uid": uid}}
+
+
+def serving(*events, proxy=None, applied=None):
+    """Return a look at a RayService that runs and has its Service, applied in a second of 2026."""
+    seen = rayservice("RUNNING")
+    seen["metadata"]["uid"] = "1"
+    if applied is not None:
+        time = f"2026-01-01T00:00:{applied:02}Z"
+        seen["metadata"]["managedFields"] = [{"manager": "rayproxy", "operation": "Apply", "time": time}]
+    return Observed(seen, BOTH_UP, events, SERVICE, proxy)
+
+
+def starting(seen):
+    """Return the same look before the application ran."""
+    runs = seen.rayservice["status"]["activeServiceStatus"]
+    status = seen.rayservice["status"] | {"activeServiceStatus": runs | {"applicationStatuses": {}}}
+    return replace(seen, rayservice=seen.rayservice | {"status": status}, service=None)
+
+
+@pytest.mark.fault(131)
+def test_the_answer_of_another_namespaces_model_is_not_taken_for_that_of_one_whose_name_the_proxy_rejects():
+    rejected = route_event("RouteRejected", 5, CONFLICT)
+
+    assert progress(serving(rejected, proxy=ANSWERED)).failure == REJECTED
+    assert progress(serving(rejected, proxy="GET x: 503")).failure == REJECTED
+    assert progress(starting(serving(rejected, proxy="GET x: 503", applied=5))).failure == REJECTED
+
+
+@pytest.mark.fault(131)
+def test_where_no_proxy_is_asked_a_rejection_is_told_and_ends_nothing():
+    rejected = route_event("RouteRejected", 5, CONFLICT)
+
+    assert progress(serving(rejected)) == Progress(STAGES.index("Service there") + 1, REJECTED)
+    assert progress(starting(serving(rejected))).detail == REJECTED
+
+
+@pytest.mark.fault(131)
+@pytest.mark.parametrize(
+    "newer",
+    [
+        route_event("RouteAccepted", 6),
+        route_event("RouteUnavailable", 6),
+        route_event("RouteAccepted", 5),  # of two of one second nobody knows which is the newer one
+    ],
+)
+def test_what_the_proxy_said_last_counts(newer):
+    rejected = route_event("RouteRejected", 5, CONFLICT)
+
+    assert progress(serving(rejected, newer, proxy=ANSWERED)).reached == len(STAGES)
+    assert progress(serving(newer, rejected | {"lastTimestamp": "2026-01-01T00:00:07Z"}, proxy=ANSWERED)).failure
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        route_event("RouteRejected", 5, CONFLICT, uid="0"),
+        route_event("RouteRejected", 5, CONFLICT, component="another-proxy"),
+        warning("RouteRejected", 5),
+        route_event("RouteRefused", 5),
+    ],
+)
+def test_what_others_say_or_of_another_or_kuberays_words_again_reject_no_route(event):
+    assert progress(serving(event, proxy=ANSWERED)).reached == len(STAGES)
+
+
+def test_a_rejection_from_before_the_change_counts_from_when_the_service_is_there():
+    """Until then it may be about what the change mends, and the proxy says nothing again while it stays."""
+    old = serving(route_event("RouteRejected", 5, CONFLICT), proxy=ANSWERED, applied=6)
+
+    assert (progress(starting(old)).failure, progress(starting(old)).detail) == ("", "")
+    assert progress(old).failure == REJECTED
+
+
+@pytest.mark.parametrize("reason", ["NameHeld", "ChangesTooOften"])
+def test_a_rejection_that_passes_by_itself_ends_nothing_but_its_route_is_not_there(reason):
+    held = route_event("RouteRejected", 5, f"{reason}: wait")
+
+    told = Progress(STAGES.index("Service there") + 1, f"the proxy rejects its route: {reason}: wait")
+    assert progress(serving(held, proxy=ANSWERED)) == told
+    assert progress(serving(held, proxy="GET x: 503")) == told
+
+
+def test_what_comes_in_place_of_an_answer_is_told_once_the_service_is_there():
+    seen = serving(proxy="GET http://proxy/apis/rayservice/m/-/healthz: 401 Unauthorized")
+
+    assert progress(seen).detail == seen.proxy
+    assert progress(starting(seen)).detail == ""
+
+
 @pytest.mark.parametrize("status", [0, 429, 500, 503])
 def test_an_api_server_that_is_away_for_a_moment_ends_nothing(status, monkeypatch):
     looks = iter([Observed(rayservice(), BOTH_UP), ApiError("away", status), Observed(rayservice("RUNNING"))])
@@ -281,7 +379,7 @@ def test_each_change_is_one_line_until_the_goal(monkeypatch):
             Observed(rayservice()),
             Observed(rayservice(), BOTH_UP),
             Observed(rayservice(), BOTH_UP),
-            Observed(rayservice("RUNNING"), BOTH_UP, service=SERVICE, answered=True),
+            Observed(rayservice("RUNNING"), BOTH_UP, service=SERVICE, proxy=ANSWERED),
         ]
     )
     monkeypatch.setattr("time.sleep", lambda _: None)

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import yaml
 
+from rayproxy.__main__ import main
 from tests.support import definitions, golden
 from tests.support.objects import CHECKPOINTS, MERGE, install, remove, there
 from tests.support.rollout import RUNNING, Rollout
@@ -106,3 +107,28 @@ def test_the_documented_checkpoint_is_served_and_answers_through_nginx(server, n
     daemon.until_gone(NAME, namespace)
     assert daemon.error(NAME) == "rayservice_not_found"
     assert there(server, f"{CHECKPOINTS.format(namespace)}/{NAME}"), "the checkpoint itself stays"
+
+
+@pytest.mark.fault(131)
+def test_the_answer_of_a_namesake_in_another_namespace_is_not_taken_for_ones_own(
+    server, namespace, make_daemon, folder, model, capsys
+):
+    other = server.namespace()
+    flags = ["--kubeconfig", str(server.kubeconfig(folder)), "--name", NAME, "--image", "model:1"]
+    flags += ["--base-model-dir", "/model", "--port", str(model)]
+    daemon = make_daemon(KUBECONFIG=flags[1], NAMESPACES=f"{namespace},{other}").start()
+    assert main(["deploy", *flags, "-n", namespace]) == 0
+    first = Rollout(server, namespace, NAME)
+    first.status("RUNNING")
+    first.service(model)
+    daemon.until_state(NAME, "accepted", namespace)
+
+    wait = ["--wait", "--proxy", f"http://127.0.0.1:{daemon.port}", "--timeout", "60"]
+    assert main(["deploy", *flags, "-n", other, *wait]) == 1
+    assert "the proxy rejects its route: NameConflict: the name finetune-sample belongs to" in capsys.readouterr().err
+
+    second = Rollout(server, other, NAME)
+    second.status("RUNNING")
+    second.service(model)
+    assert main(["deploy", *flags, "-n", other, *wait]) == 1, "all is there, and the namesake answers"
+    assert "routed after" not in capsys.readouterr().err
