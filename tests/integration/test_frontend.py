@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.frontend import frontend
+from rayproxy.settings import NginxSettings
+from tests.support.daemon import Daemon
+from tests.support.frontend import FRONTEND, frontend
 from tests.support.http import request
+from tests.support.manifests import Manifests
 from tests.support.raw import OK, RawUpstream, exchange
 from tests.support.upstream import Upstream
 
@@ -135,3 +139,22 @@ def test_a_call_that_ends_without_an_answer_is_made_once_and_takes_the_front_end
         upstream.answer = OK
         assert exchange(port, get).startswith(b"HTTP/1.1 200 ")
     upstream.close()
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 30000000", "Transfer-Encoding: chunked"])
+def test_a_body_that_is_too_large_is_told_in_the_proxys_words_however_large(
+    daemon: Daemon, manifests: Manifests, framing: str
+):
+    manifests.routed("chat")
+    body = b"x" * 30_000_000 if "Length" in framing else b"1c9c380\r\n" + b"x" * 30_000_000 + b"\r\n0\r\n\r\n"
+    with frontend(daemon.folder, daemon.start().port) as port:
+        head = f"POST /apis/rayservice/chat/x HTTP/1.1\r\nHost: h\r\n{framing}\r\nConnection: close\r\n\r\n"
+        answer = exchange(port, head.encode() + body)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'"type":"request_too_large"' in answer
+
+
+@pytest.mark.parametrize("directive", ["proxy_read_timeout", "proxy_send_timeout"])
+def test_the_proxy_gives_up_a_silent_model_before_the_front_end_gives_up_the_proxy(directive: str):
+    (seconds,) = re.findall(rf"\b{directive} (\d+)s;", (FRONTEND / "rayservice.conf").read_text())
+    assert int(seconds) > NginxSettings().read_timeout
