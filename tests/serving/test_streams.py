@@ -4,12 +4,14 @@ import asyncio
 import json
 
 import pytest
+import tiny
 from llmserving.engines.base import EngineDeadError
 from llmserving.engines.echo import EchoEngine
 from llmserving.server import assemble
 from llmserving.settings import from_mapping
-from llmserving.tokenizer import ByteTokenizer
+from llmserving.tokenizer import ByteTokenizer, ModelTokenizer
 
+TEXT = "/v1/completions"
 MIXED = "Grüße 你好，世界 🎉👩‍👩‍👧\n\n- a\r\n\nend"
 
 
@@ -95,6 +97,35 @@ def test_stop_strings_cut_a_stream_and_an_answer_alike(echo):
     assert (whole["finish_reason"], whole["stop_reason"]) == ("stop", "\n\n")
     last = events[-1]["choices"][0]
     assert (last["finish_reason"], last["stop_reason"]) == ("stop", "\n\n")
+
+
+@pytest.fixture(
+    scope="module", params=[tiny.make_tokenizer, tiny.make_byte_fallback_tokenizer], ids=["gpt2", "llama2"]
+)
+def of_a_model(request, tmp_path_factory):
+    """Return a tokenizer as a model's folder has it."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    request.param().save_pretrained(folder)
+    return ModelTokenizer(folder, trust=False)
+
+
+def echoes(tokenizer):
+    """Return a server that says again what it is told, in a model's tokens."""
+    return assemble(from_mapping({"engine": "echo"}), tokenizer, EchoEngine(stop_id=tokenizer.vocabulary_size - 1))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_echo_is_the_prompt_as_it_was_given_its_special_tokens_and_blanks_included(serve, of_a_model, stream):
+    running, prompts = serve(echoes(of_a_model)), ["<|user|>Hi</s><|assistant|>", "Emoji: 😀", "  the dog"]
+    in_tokens = [of_a_model.encode(prompt) for prompt in prompts]
+    read = [of_a_model.decode(ids, special=True) for ids in in_tokens]
+    for given, wanted in ((prompts, prompts), (in_tokens, read)):
+        body = {"prompt": given, "echo": True, "max_tokens": 1}
+        texts = dict.fromkeys(range(3), "")
+        for answer in running.events(TEXT, {**body, "stream": True}) if stream else [running.post(TEXT, body).json()]:
+            for choice in answer["choices"]:
+                texts[choice["index"]] += choice["text"]
+        assert [text.startswith(one) for text, one in zip(texts.values(), wanted, strict=True)] == [True] * 3, texts
 
 
 def test_log_probabilities_of_a_stream_are_those_of_the_answer(echo):

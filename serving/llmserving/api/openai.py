@@ -49,7 +49,7 @@ def router(server: Server) -> APIRouter:
         _check_completion(body)
         prompts = await encode_each(server, body.prompts)
         sequences = openai_sequences(server, body, prompts, body.max_tokens or 16, continues=True)
-        texts = await decode_each(server, prompts) if body.echo else []
+        texts = await decode_each(server, body.prompts) if body.echo else []
         form = CompletionFormat(
             server.settings.served_name,
             server.tokenizer,
@@ -94,7 +94,7 @@ def token_router(server: Server) -> APIRouter:
         if len(body.tokens) > server.engine.context_length:
             raise bad_request(f"{len(body.tokens)} tokens: at most {server.engine.context_length}", "tokens")
         check_tokens(server.tokenizer, body.tokens, server.tokenizer.vocabulary_size, "tokens")
-        (text,) = await decode_each(server, [body.tokens], special=True)
+        (text,) = await decode_each(server, [body.tokens])
         return {"prompt": text}
 
     return routes

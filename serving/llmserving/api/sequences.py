@@ -45,10 +45,11 @@ async def encode_each(server: Server, prompts: Sequence[str | list[int]]) -> lis
     return await _beside(sum(map(len, texts)), lambda: [read(one) if isinstance(one, str) else one for one in prompts])
 
 
-async def decode_each(server: Server, prompts: Sequence[Sequence[int]], *, special: bool = False) -> list[str]:
-    """Return the texts of prompts."""
-    read = server.tokenizer.decode
-    return await _beside(sum(map(len, prompts)), lambda: [read(prompt, special=special) for prompt in prompts])
+async def decode_each(server: Server, prompts: Sequence[str | list[int]]) -> list[str]:
+    """Return the texts of prompts, special tokens and all; those that are texts already are as they were given."""
+    read = partial(server.tokenizer.decode, special=True)
+    size = sum(len(one) for one in prompts if not isinstance(one, str))
+    return await _beside(size, lambda: [one if isinstance(one, str) else read(one) for one in prompts])
 
 
 async def _beside(size: int, work: Callable[[], Found]) -> Found:
