@@ -4,6 +4,10 @@ import logging
 
 import pytest
 from llmserving.api.body import parse_forgiving
+from llmserving.engines.echo import EchoEngine
+from llmserving.server import assemble
+from llmserving.settings import from_mapping
+from llmserving.tokenizer import ByteTokenizer
 
 JSON = {"Content-Type": "application/json; charset=utf-8"}
 DOCUMENTED_INFERENCE = '{\n  "input": "你好",\n}'.encode()
@@ -95,6 +99,34 @@ def test_the_gateways_stream_has_its_usage_in_strings_too(echo):
 
 def question(running, **body):
     return running.post("/embeddings/QuestionAnswer", {"prompt": "hi", **body})
+
+
+@pytest.mark.parametrize(
+    ("advised", "said", "sampled"),
+    [
+        ({}, {}, (0.95, 0.7)),
+        ({}, {"temperature": 0.5}, (0.5, 0.7)),
+        ({"repetition_penalty": 1.1}, {}, (0.95, 0.7)),
+        ({"temperature": 0.0}, {}, (0.0, 1.0)),
+        ({"temperature": 0.0}, {"temperature": 0.95}, (0.95, 1.0)),
+        ({"temperature": 0.6, "top_p": 0.9}, {}, (0.6, 0.9)),
+        ({"top_k": 20}, {"top_p": 0.5}, (1.0, 0.5)),
+    ],
+    ids=str,
+)
+def test_a_question_that_says_nothing_of_sampling_gets_the_authors_advice_and_zhipus_where_there_is_none(
+    serve, advised, said, sampled
+):
+    asked = []
+
+    class Listening(EchoEngine):
+        def submit(self, prompt, sampling):
+            asked.append((sampling.temperature, sampling.top_p))
+            return super().submit(prompt, sampling)
+
+    settings = from_mapping({"engine": "echo"})
+    assert question(serve(assemble(settings, ByteTokenizer(), Listening(), defaults=advised)), **said).is_success
+    assert asked[-1] == sampled
 
 
 def test_a_configured_secret_key_is_asked_for(serve):

@@ -234,8 +234,7 @@ class ZhipuRequest(SamplingFields):
     refusals: ClassVar[Mapping[str, Refusal]] = PROMPT | SAMPLING | OLD_ROUTES
 
     prompt: Annotated[Text | Annotated[list[ZhipuMessage], Field(min_length=1, fail_fast=True)], at_most(MAX_MESSAGES)]
-    temperature: Annotated[float, Field(ge=0, le=1)] | None = 0.95
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = 0.7
+    temperature: Annotated[float, Field(ge=0, le=1)] | None = None
     incremental: bool = True
     stream: bool | None = None
     request_id: Annotated[str, StringConstraints(pattern=r"^[\w.:-]{1,128}$")] | None = None

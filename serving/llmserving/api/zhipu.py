@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from llmserving.server import Server
 
 CUT_SHORT = 504
+# What the protocol documents for a request that says nothing: where the model's authors advise none of ADVICE.
+DEFAULTS = {"temperature": 0.95, "top_p": 0.7}
+ADVICE = ("temperature", "top_p", "top_k", "min_p")
 STEPS = 64  # a whole text is sent again once it has grown by one part in so many
 
 
@@ -92,12 +95,20 @@ def router(server: Server) -> APIRouter:
     async def question_answer(body: ZhipuRequest, *, stream: bool | None = None) -> GenerationResponse:
         check_key(server, body.secretKey)
         prompt = await encode_chat(server, body.messages)
-        sequence = SequenceRequest(0, tuple(prompt), sampling(server, body, prompt, body.max_tokens))
+        how = sampling(server, body, prompt, body.max_tokens, _unsaid(server, body))
+        sequence = SequenceRequest(0, tuple(prompt), how)
         form = ZhipuFormat(body.request_id, incremental=body.incremental)
         wanted = body.stream if stream is None else stream
         return GenerationResponse(server, [sequence], form, stream=bool(wanted))
 
     return routes
+
+
+def _unsaid(server: Server, body: ZhipuRequest) -> dict[str, float]:
+    """Return the protocol's defaults of what neither a request nor the model's authors say."""
+    if any(name in server.defaults for name in ADVICE):
+        return {}
+    return {name: value for name, value in DEFAULTS.items() if getattr(body, name) is None}
 
 
 def check_key(server: Server, given: str | None) -> None:
