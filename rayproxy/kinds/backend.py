@@ -14,7 +14,12 @@ from rayproxy.model import Key, Service, Target
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-# What a ClusterIP in a manifest could lead to besides a Service, where nothing is link-local or reserved.
+# By version of IP. What is reserved of IPv4 is class E, 240.0.0.0/4, where clusters on GKE have pods and Services.
+_KINDS_OF_NO_SERVICE = {
+    4: ("link_local", "multicast", "unspecified"),
+    6: ("link_local", "multicast", "unspecified", "reserved"),
+}
+# What a ClusterIP in a manifest could lead to besides a Service, where it is of none of these kinds.
 NOT_OF_SERVICES = {
     name: tuple(map(ipaddress.ip_network, networks))
     for name, networks in {
@@ -25,6 +30,7 @@ NOT_OF_SERVICES = {
             "fd00:ec2::23", "fd00:ec2::254",  # Amazon
             "fd20:ce::254",  # Google
         ),
+        "the broadcast address": ("255.255.255.255",),
         "a translation of an IPv4 address": ("2002::/16", "2001::/32"),  # 6to4, Teredo; NAT64 is reserved
     }.items()
 }  # fmt: skip
@@ -109,7 +115,7 @@ def forbidden(address: Address) -> str:
     plain = getattr(address, "ipv4_mapped", None) or address
     if plain.is_loopback:  # ::1 lies in a reserved block; like 127.0.0.1 it is for tests and for work on one machine
         return ""
-    kinds = ("link_local", "multicast", "unspecified", "reserved")
+    kinds = _KINDS_OF_NO_SERVICE[plain.version]
     kind = next((kind.replace("_", "-") for kind in kinds if getattr(plain, f"is_{kind}")), "")
     return kind or next((name for name, nets in NOT_OF_SERVICES.items() if any(plain in net for net in nets)), "")
 

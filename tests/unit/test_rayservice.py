@@ -354,7 +354,7 @@ REFUSALS = [
     ("AddressForbidden", "is multicast", service(CHAT, clusterIP="224.0.0.1")),
     ("AddressForbidden", "is unspecified", service(CHAT, clusterIP="0.0.0.0")),
     ("AddressForbidden", "is unspecified", service(CHAT, clusterIP="::")),
-    ("AddressForbidden", "is reserved", service(CHAT, clusterIP="255.255.255.255")),
+    ("AddressForbidden", "is the broadcast address", service(CHAT, clusterIP="255.255.255.255")),
     *(("AddressForbidden", "is the metadata service of a cloud", service(CHAT, clusterIP=address)) for address in (
         "100.100.100.200", "::ffff:100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254",
         "fd00:0ec2:0::23", "fd20:ce::254",
@@ -411,6 +411,12 @@ def test_an_ipv6_address_stands_in_brackets_and_in_its_shortest_form():
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_loopback_is_taken_in_both_families(address):
     assert target_of(only(CHAT, service(CHAT, clusterIP=address))).port == 8000
+
+
+@pytest.mark.fault(145)
+@pytest.mark.parametrize("address", ["240.0.0.1", "242.17.3.9", "255.255.255.254"])
+def test_a_service_of_class_e_is_routed_as_any_other(address):
+    assert str(target_of(only(CHAT, service(CHAT, clusterIP=address)))) == f"{address}:8000"
 
 
 def test_an_address_outside_the_allowed_cidrs_is_refused_by_name():

@@ -51,11 +51,17 @@ def test_what_is_not_said_of_an_endpoint_is_ready_as_the_api_says():
 
 @pytest.mark.fault(100)
 @pytest.mark.parametrize(
-    "address", ["169.254.169.254", "fe80::1", "224.0.0.1", "0.0.0.0", "240.0.0.1", "fd00::1", "::ffff:10.0.0.1",
+    "address", ["169.254.169.254", "fe80::1", "224.0.0.1", "0.0.0.0", "255.255.255.255", "fd00::1", "::ffff:10.0.0.1",
                 "example.com", "", None, 7, "fe80::1%eth0"],
 )  # fmt: skip
 def test_an_address_that_no_pod_has_or_of_the_other_family_is_not_counted(address: object):
     assert of(at(address, ready=True), at("10.0.0.1", ready=True)) == Endpoints(IT, "IPv4", 1, 1)
+
+
+@pytest.mark.fault(145)
+@pytest.mark.parametrize("address", ["240.0.0.1", "240.10.0.5", "255.255.255.254"])
+def test_a_pod_of_class_e_counts_as_any_other(address: str):
+    assert of(at(address, ready=True), at("10.0.0.1", ready=False)) == Endpoints(IT, "IPv4", 1, 2)
 
 
 @pytest.mark.fault(100)
