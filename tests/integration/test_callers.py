@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+from contextlib import ExitStack
 from http.client import HTTPResponse
 from pathlib import Path
 
@@ -262,3 +263,20 @@ def test_each_call_is_a_line_of_the_log_where_that_is_wanted(new_daemon: Start, 
     assert line
     assert json.loads(line[0])["status"] == 200
     assert "secret" not in daemon.told()
+
+
+@pytest.mark.slow
+def test_a_request_that_does_not_arrive_is_cut_without_an_answer_and_is_408_in_the_log(
+    new_daemon: Start, manifests: Manifests
+):
+    manifests.routed("chat")
+    daemon = new_daemon(WORKERS="1", ACCESS_LOG="true").start()
+    halves = [b"Hos", b"Host: h\r\nContent-Length: 10\r\n\r\nabc"]
+    with ExitStack() as stack:
+        callers = [stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port), 60)) for _ in halves]
+        for caller, half in zip(callers, halves, strict=True):
+            caller.sendall(b"POST /apis/rayservice/chat/x HTTP/1.1\r\n" + half)
+        for caller in callers:
+            with pytest.raises(ConnectionResetError):
+                caller.recv(1)
+    until("both are told", lambda: daemon.told().count('"status":408,"bytes":0,') == len(halves))
