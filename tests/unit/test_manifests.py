@@ -440,6 +440,7 @@ def test_plain_words_mean_what_yaml_and_kubernetes_say():
     (obj,) = objects(text, is_json=False)
     assert obj == {"a": True, "b": None, "c": None, "d": 31, "e": -7, "f": 1.5, "g": float("inf"), "h": "true",
                    "i": 1000, "j": False, "k": "1e3x", "l": "08", "m": ""}  # fmt: skip
+    assert list(objects("{a: 0x_, b: 0b_}", is_json=False)) == [{"a": "0x_", "b": "0b_"}]
 
 
 def test_json_is_read_as_json(source):

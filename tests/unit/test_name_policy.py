@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rayproxy.name_policy import MAX_BYTES, NamePolicy, PolicyError
 
@@ -29,6 +31,7 @@ def test_a_change_is_taken_and_an_empty_list_grants_nothing(tmp_path: Path):
     assert not policy()[0].allow("team-b", "a-1")
 
 
+@pytest.mark.fault(139)
 def test_a_name_that_yaml_takes_for_a_date_that_is_none_is_a_name(tmp_path: Path):
     path = tmp_path / "policy.yaml"
     path.write_text("- {namespaces: [2023-13-45], names: [a]}")
@@ -36,6 +39,7 @@ def test_a_name_that_yaml_takes_for_a_date_that_is_none_is_a_name(tmp_path: Path
 
 
 @pytest.mark.fault(84)
+@pytest.mark.fault(139)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -67,3 +71,23 @@ def test_a_file_with_a_fault_is_refused_at_the_start_and_later_the_last_good_one
     assert grants.allow("team-a", "chat")
     assert not grants.allow("team-b", "chat")
     assert "the last good one is used" in problem
+
+
+ODD = ["0x_", "2024-02-30", "2024-01-01T00:00:00+99:99", "1:30", "!!timestamp x", "!!float ''", "!!bool x", "="]
+
+
+@pytest.mark.fault(139)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(ODD).map("- {{namespaces: [team-a], names: [{}]}}".format).map(str.encode)
+    | st.text("{}[]:,-!&*<>|?'\"#% \n\tab1.=~@`", max_size=60).map(str.encode)
+    | st.binary(max_size=20)
+)
+def test_whatever_the_file_holds_is_a_policy_or_the_last_good_one_goes_on(tmp_path: Path, text: bytes):
+    path = tmp_path / "policy.yaml"
+    path.write_text(GOOD)
+    policy = NamePolicy(path, 0)
+    path.write_bytes(text)
+    grants, problems = policy()
+    assert not grants.allow("team-b", "chat")
+    assert problems == () or (grants.allow("team-a", "chat") and "the last good one is used" in problems[0])
