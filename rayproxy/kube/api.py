@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import urllib3
 
@@ -80,6 +80,11 @@ class Login:
     tls: tuple[bytes, bytes, bytes, bool, str] = (b"", b"", b"", True, "")  # CA, certificate, key, verify, server name
     client_files: tuple[str, str | None] | None = None  # certificate and key, where they can be loaded from
     proxy: str = ""
+
+    @property
+    def place(self) -> str:
+        """Return where requests go, for people: without the password of a proxy."""
+        return f"{self.host} by the proxy {urllib3.util.parse_url(self.proxy).netloc}" if self.proxy else self.host
 
 
 @dataclass(frozen=True)
@@ -174,7 +179,7 @@ class ApiServer:
                 preload_content=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ApiError(f"{request} at {login.host}: {_words(error)}") from error
+            raise ApiError(f"{request} at {login.place}: {_words(error)}") from error
 
     def _renew(self, *, force: bool) -> None:
         """Read the login again when it is due; where that fails for a moment, the old one goes on."""
@@ -184,7 +189,8 @@ class ApiServer:
         old = self._session
         try:
             login = self._load()
-            pool = old.pool if login.tls == old.login.tls else _pool(login)
+            same = (login.tls, login.proxy) == (old.login.tls, old.login.proxy)
+            pool = old.pool if same else _pool(login)
         except CredentialsError:
             return
         if login.authorization or not old.login.authorization:  # an empty token file is one that is being written
@@ -232,9 +238,20 @@ def _pool(login: Login) -> urllib3.PoolManager:
     options: dict[str, Any] = {"ssl_context": context, "socket_options": _KEEPALIVE, "maxsize": 16}
     if server_name:
         options |= {"server_hostname": server_name, "assert_hostname": server_name}
-    if login.proxy:
-        return urllib3.ProxyManager(login.proxy, **options)
-    return urllib3.PoolManager(**options)
+    return _by_proxy(login, options) if login.proxy else urllib3.PoolManager(**options)
+
+
+def _by_proxy(login: Login, options: dict[str, Any]) -> urllib3.PoolManager:
+    try:
+        user = urllib3.util.parse_url(login.proxy).auth
+        headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if user else None
+        return urllib3.ProxyManager(login.proxy, proxy_headers=headers, **options)
+    except urllib3.exceptions.LocationValueError:
+        raise CredentialsError(
+            f"the proxy to {login.host} (the kubeconfig's proxy-url, else HTTPS_PROXY or HTTP_PROXY) cannot be used: "
+            "write http://HOST:PORT or https://HOST:PORT, SOCKS is not spoken; where no proxy is needed, take the "
+            "proxy-url away, or name the server in NO_PROXY"
+        ) from None
 
 
 def _tls_context(login: Login) -> ssl.SSLContext:

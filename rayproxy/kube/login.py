@@ -9,8 +9,11 @@ import os
 import re
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from kubernetes import client
+from kubernetes.client.rest import should_bypass_proxies
 from kubernetes.config import ConfigException, incluster_config, kube_config
 
 from rayproxy.kube.api import ApiServer, CredentialsError, Login
@@ -18,6 +21,7 @@ from rayproxy.kube.api import ApiServer, CredentialsError, Login
 IN_CLUSTER_REFRESH = 60.0  # s; kubelet rotates a projected token long before it expires
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 KUBECONFIG_REFRESH = 600.0  # s; a login program may be slow
+NO_PROXY = "localhost,127.0.0.0/8,::1"  # this machine itself: kubectl asks no proxy for it, whatever NO_PROXY says
 
 
 def connect_in_cluster() -> ApiServer:
@@ -32,7 +36,7 @@ def connect_by_kubeconfig(path: str | None, context: str | None) -> ApiServer:
 
 def in_cluster() -> Login:
     """Read the pod's service account; raise CredentialsError."""
-    configuration = client.Configuration()
+    configuration = client.Configuration(proxy="")
     try:
         incluster_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
         return _login(configuration)
@@ -42,7 +46,7 @@ def in_cluster() -> Login:
 
 def from_kubeconfig(path: str | None, context: str | None) -> Login:
     """Read a kubeconfig (default: KUBECONFIG, then ~/.kube/config) and its context; raise CredentialsError."""
-    configuration = client.Configuration()
+    configuration = client.Configuration(proxy="")
     try:
         kube_config.load_kube_config(path, context, configuration, persist_config=False)  # type: ignore[no-untyped-call]
         return _login(configuration)
@@ -87,5 +91,17 @@ def _login(configuration: client.Configuration) -> Login:
         authorization,
         (ca, certificate, key, bool(configuration.verify_ssl), configuration.tls_server_name or ""),
         (configuration.cert_file, configuration.key_file) if configuration.cert_file else None,
-        configuration.proxy or "",
+        configuration.proxy or _environments_proxy(configuration.host),
     )
+
+
+def _environments_proxy(host: str) -> str:
+    """Return the proxy that the environment names for a server, as kubectl reads it; a kubeconfig's own goes first.
+
+    The `kubernetes` package leaves NO_PROXY to its own requests, and takes ALL_PROXY, which kubectl does not.
+    """
+    found = getproxies()
+    proxy = found.get(urlsplit(host).scheme, "")
+    if not proxy or should_bypass_proxies(host, f"{NO_PROXY},{found.get('no', '')}"):
+        return ""
+    return proxy if "://" in proxy else f"http://{proxy}"

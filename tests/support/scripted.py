@@ -171,12 +171,13 @@ class ScriptedApi:
         return self._closed or (bool(self._events) and self._events[-1][0] > told)
 
 
-def kubeconfig(folder: Path, url: str) -> Path:
-    """Write a kubeconfig that leads there, without a login."""
+def kubeconfig(folder: Path, url: str, **cluster: str) -> Path:
+    """Write a kubeconfig that leads there, without a login; underscores in what else it says become hyphens."""
     path = folder / "kubeconfig"
+    said = {"server": url} | {name.replace("_", "-"): value for name, value in cluster.items()}
     path.write_text(
         f"""{{apiVersion: v1, kind: Config, current-context: x, users: [{{name: u, user: {{}}}}],
-        clusters: [{{name: c, cluster: {{server: "{url}"}}}}],
+        clusters: [{{name: c, cluster: {json.dumps(said)}}}],
         contexts: [{{name: x, context: {{cluster: c, user: u}}}}]}}"""
     )
     return path
