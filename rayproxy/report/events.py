@@ -22,7 +22,7 @@ from rayproxy.objects import rfc3339
 from rayproxy.report.allowance import Allowance
 from rayproxy.report.behind import UNAVAILABLE, Turn
 from rayproxy.report.fair_queue import FairQueue
-from rayproxy.report.status import ACCEPTED, PENDING, REFUSED, SUSPENDED, Status
+from rayproxy.report.status import ACCEPTED, PENDING, REFUSED, REJECTED, SUSPENDED, Status
 
 QUEUE = 10_000
 MESSAGE = 1024  # characters; the API server refuses more
@@ -65,13 +65,18 @@ class Event:
         }  # fmt: skip
 
 
-def about(status: Status, *, too_long: bool = False) -> Event | None:
-    """Return the Event for a new state, or for one that has been pending too long; a fresh pending has none."""
+def about(status: Status, before: str = "", *, too_long: bool = False) -> Event | None:
+    """Return the Event for a new state, or for one that has been pending too long; `before` is the state before.
+
+    A fresh pending has none.
+    """
     if status.state == ACCEPTED:
         kind, reason, message = "Normal", "RouteAccepted", f"{path(status.ref)}/ goes to {status.backend}"
     elif status.state == PENDING and too_long:
         # without the time since when: replicas differ by a second, and would write it twice
         kind, reason, message = "Warning", "RoutePending", f"pending for too long: {status.message}"
+    elif status.state == PENDING and before in (REJECTED, REFUSED):  # else that stays the last word
+        kind, reason, message = "Normal", "RoutePending", f"no longer {before}: {status.message}"
     elif status.state == PENDING:
         return None
     elif status.state == SUSPENDED:  # somebody wished it so

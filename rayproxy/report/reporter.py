@@ -157,8 +157,9 @@ class Reporter:
             return
         self._written = False
         for ref, entry in found.items():
-            if _is_news(entry, self._statuses.get(ref)):
-                self._announce(entry)
+            before = self._statuses.get(ref)
+            if _is_news(entry, before):
+                self._announce(entry, before.state if before and before.uid == entry.uid else "")
         for ref in self._statuses.keys() - found.keys():
             self._log.info("route gone", **_name(ref))
         self._statuses = found
@@ -188,8 +189,8 @@ class Reporter:
             write(f"route {turn.state}", **_name(turn.ref), words=turn.words)
         self._looks.rest(time.monotonic() - started)
 
-    def _announce(self, entry: Status) -> None:
-        if event := about(entry):
+    def _announce(self, entry: Status, before: str) -> None:
+        if event := about(entry, before):
             self._record(event)
         write = self._log.warning if entry.state in (status.REJECTED, status.REFUSED) else self._log.info
         detail = (

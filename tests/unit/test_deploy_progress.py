@@ -300,6 +300,7 @@ def test_where_no_proxy_is_asked_a_rejection_is_told_and_ends_nothing():
     "newer",
     [
         route_event("RouteAccepted", 6),
+        route_event("RoutePending", 6),
         route_event("RouteUnavailable", 6),
         route_event("RouteAccepted", 5),  # of two of one second nobody knows which is the newer one
     ],

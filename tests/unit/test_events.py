@@ -8,9 +8,15 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from rayproxy.model import Pending, Refused, Rejection
+from rayproxy.reconcile.plan import Changes
+from rayproxy.reconcile.reconciler import Outcome
 from rayproxy.report.behind import READY, UNAVAILABLE, Turn
 from rayproxy.report.events import Event, about, turned
+from rayproxy.report.metrics import Metrics
+from rayproxy.report.reporter import Reporter
 from rayproxy.report.status import ACCEPTED, PENDING, REFUSED, REJECTED, SUSPENDED, Status
 from tests.support.manifests import ref
 
@@ -56,6 +62,22 @@ def test_pending_is_told_only_when_it_lasts():
     assert event
     assert (event.type, event.reason) == ("Warning", "RoutePending")
     assert "no Service yet" in event.message
+
+
+@pytest.mark.parametrize("state", [REJECTED, REFUSED])
+def test_pending_is_told_where_the_last_word_was_that_it_is_rejected_or_refused(state, tmp_path):
+    events: list[Event] = []
+    reporter = Reporter(Metrics(CollectorRegistry()), tmp_path / "status.json", events.append, 600.0)
+    decision = {REJECTED: Rejection, REFUSED: Refused}[state]
+    for each in (decision(ref(), "u", "A", "mend it"), Pending(ref(), "u", "no Service"), Pending(ref(), "u", "none")):
+        reporter.done(Outcome((each,), (), "r", Changes(), reloaded=False), 0.0, None)
+
+    last = events.pop()
+    assert (last.type, last.reason, last.message) == ("Normal", "RoutePending", f"no longer {state}: no Service")
+    assert len(events) == 1
+    reporter.done(Outcome((decision(ref(), "u", "A", "mend it"),), (), "r", Changes(), reloaded=False), 0.0, None)
+    reporter.done(Outcome((Pending(ref(), "another", "new"),), (), "r", Changes(), reloaded=False), 0.0, None)
+    assert len(events) == 2, "a namesake that was made anew was never rejected"
 
 
 def test_replicas_that_saw_it_at_different_moments_write_one_event():
