@@ -178,7 +178,7 @@ class Settings(NginxSettings, BaseSettings):
     name_policy: Path | None = None
     """file that says which namespaces may have which names (default: each may have any)"""
     max_routes_per_namespace: int = Field(0, ge=0)
-    """routes that one namespace may have, the oldest first; 0 is any number"""
+    """routes that one namespace may have, those that are there first, then the oldest; 0 is any number"""
     allowed_cidrs: Annotated[tuple[str, ...], NoDecode] = ()
     """CIDRs that a ClusterIP must lie in, separated by commas (default: any)"""
     gateways: Annotated[tuple[str, ...], NoDecode] = KNATIVE_GATEWAYS

@@ -9,7 +9,8 @@
     is gone, and was not there before either         | stays as it is: another replica may see the object
     is gone, and the claim has ended                 | goes
 
-So a claim is rare: a name whose oldest object has a backend and a live route needs none.
+So a claim is rare: a name whose oldest object has a backend and a live route needs none. Where a namespace wants more
+routes than it may have, each of its names needs one: they say to every replica which of the routes are there already.
 """
 
 from __future__ import annotations

@@ -10,6 +10,9 @@
 
 An object that is rejected for itself takes no name from another, nor does one whose namespace is not granted the name,
 or has as many routes as it may. What a tenant is told names no other namespace.
+
+Of more routes than a namespace may have, those go first whose names it has already, then the oldest: a live route makes
+no room for another one, and all replicas are at one, since the claims tell each of them the same.
 """
 
 from __future__ import annotations
@@ -53,12 +56,13 @@ def holders(routes: Iterable[Route]) -> dict[Name, str]:
 def settle(found: Iterable[Decision], held: Held, kinds: Kinds, grants: Grants) -> Settled:
     """Give each name to one namespace; of what was `found` for itself, each kind's oldest come first."""
     wanted = [_granted(decision, grants) for decision in found]
-    seen = Seen({decision.ref for decision in wanted}, _first(wanted), kinds.titles.keys() - set(kinds.unknown))
+    first = _first(wanted, grants.most)
+    seen = Seen({decision.ref for decision in wanted}, first, kinds.titles.keys() - set(kinds.unknown))
     held = _held(held, grants, seen)
     claims = standing(held, seen)
     granted = {name: claim for name, claim in claims.items() if grants.allow(claim.namespace, name[1])}
     owners = _Owners(granted, seen, kinds.titles, grants.most)
-    decisions = sorted(map(owners.given, _by_right(wanted)), key=lambda decision: decision.ref)
+    decisions = sorted(map(owners.given, _by_right(wanted, granted)), key=lambda decision: decision.ref)
     there = frozenset(name for name, claim in claims.items() if seen.has(name, claim))
     return Settled(tuple(decisions), recorded(claims, held, seen), there)
 
@@ -89,23 +93,30 @@ def _held(held: Held, grants: Grants, seen: Seen) -> Held:
     return replace(held, live=live, claims=claims)
 
 
-def _by_right(found: Iterable[Decision]) -> list[Decision]:
-    """Return what has a backend before what has none, and the older before the younger."""
-    return sorted(found, key=_right)
+def _by_right(found: Iterable[Decision], claims: Mapping[Name, Claim]) -> list[Decision]:
+    """Return what has a backend before what has none; of that what has its name already, then the older."""
+
+    def right(decision: Decision) -> tuple[bool, bool, bool, str]:
+        if not isinstance(decision, Route):
+            return True, False, False, ""  # as they came
+        claim = claims.get(name_of(decision.ref))
+        has_it = claim is not None and claim.namespace == decision.ref.namespace
+        return False, not has_it, not decision.created, decision.created
+
+    return sorted(found, key=right)
 
 
-def _right(decision: Decision) -> tuple[bool, bool, str]:
-    if isinstance(decision, Route):
-        return False, not decision.created, decision.created
-    return True, False, ""  # as they came
+def _first(found: Iterable[Decision], most: int) -> dict[Name, str]:
+    """Return whose each name would be without claims, where somebody has a backend for it.
 
-
-def _first(found: Iterable[Decision]) -> dict[Name, str]:
-    """Return whose each name would be without claims, where somebody has a backend for it."""
+    It is "" where that is not certain: of a namespace that wants more routes than it may have, any may be left out.
+    """
+    routes = [decision for decision in found if isinstance(decision, Route)]
+    wanted = Counter(route.ref.namespace for route in routes)
     first: dict[Name, str] = {}
-    for decision in found:
-        if isinstance(decision, Route):
-            first.setdefault(name_of(decision.ref), decision.ref.namespace)
+    for route in routes:
+        namespace = route.ref.namespace
+        first.setdefault(name_of(route.ref), "" if 0 < most < wanted[namespace] else namespace)
     return first
 
 
@@ -153,6 +164,6 @@ def _kept(title: str, name: str) -> tuple[str, str]:
 
 def _too_many(most: int) -> tuple[str, str]:
     return "TooManyRoutes", (
-        f"this namespace has older routes than this one, as many as a namespace may have ({most}): delete one, or let "
-        "whoever runs the proxy raise RAYPROXY_MAX_ROUTES_PER_NAMESPACE"
+        f"this namespace has as many routes as a namespace may have ({most}), which were there before or are older: "
+        "delete one, or let whoever runs the proxy raise RAYPROXY_MAX_ROUTES_PER_NAMESPACE"
     )

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayproxy.kinds import settle
@@ -19,6 +19,7 @@ from rayproxy.kinds.names import Settled, holders
 from rayproxy.kinds.rayservice import RAYSERVICES
 from rayproxy.model import Decision, Pending, Rejection, Route
 from tests.support.deciding import EVERYTHING
+from tests.support.examples import times
 from tests.support.manifests import OLD, YOUNG, rayservice, service, snapshot
 
 CHAT = ("rayservice", "chat")
@@ -43,17 +44,27 @@ def decided(*objects: Obj, **more: Any) -> dict[str, Decision]:
 class Time:
     """Look again and again as a daemon does: what is live and what is held come from the look before."""
 
-    def __init__(self, keep: int = KEEP) -> None:
+    def __init__(self, keep: int = KEEP, most: int = 0) -> None:
         self.held = Held({}, {}, None, 1000, keep)
+        self.most = most
 
     def look(self, *objects: Obj, after: int = 1, unknown: bool = False) -> dict[str, Decision]:
+        decisions = self.look_at_all(*objects, after=after, unknown=unknown)
+        return {decision.ref.namespace: decision for decision in decisions.values()}
+
+    def look_at_all(self, *objects: Obj, after: int = 1, unknown: bool = False) -> dict[str, Decision]:
+        """Return {namespace/name: decision}."""
         self.held = replace(self.held, now=self.held.now + after)
-        settled = looked(*objects, held=self.held, unknown=unknown)
+        settled = looked(*objects, held=self.held, unknown=unknown, grants=Grants(most=self.most))
         live = holders(decision for decision in settled.decisions if isinstance(decision, Route))
         if unknown:
             live = {**self.held.live, **live}
         self.held = replace(self.held, live=live, claims=settled.claims, there=settled.there)
-        return {decision.ref.namespace: decision for decision in settled.decisions}
+        return {str(decision.ref): decision for decision in settled.decisions}
+
+    def begin_anew(self) -> None:
+        """Know what is written down alone, as a replica that has just started."""
+        self.held = replace(self.held, live={}, there=None)
 
 
 def routed(namespace: str, created: str = OLD) -> tuple[Obj, Obj]:
@@ -271,6 +282,84 @@ def test_what_is_one_too_many_takes_no_name_and_what_has_no_route_counts_for_non
     assert reason(found["evil/b"]) == "TooManyRoutes"
     assert isinstance(found["good/b"], Route)
     assert isinstance(found["good/c"], Pending)
+
+
+@pytest.mark.fault(140)
+@pytest.mark.parametrize("anew", [False, True], ids=["one replica", "another replica after each look"])
+def test_a_live_route_stays_when_an_older_object_of_its_namespace_would_be_one_too_many(anew: bool):
+    time = Time(most=1)
+    chat, rival = named("chat", "team-a", YOUNG), named("chat", "team-b", YOUNG)
+    waiting, *there = named("x", "team-a", OLD)
+    time.look_at_all(waiting, *chat, *rival)
+    for _ in range(2):
+        found = time.look_at_all(waiting, *there, *chat, *rival)
+        assert isinstance(found["team-a/chat"], Route)
+        assert reason(found["team-a/x"]) == "TooManyRoutes"
+        assert reason(found["team-b/chat"]) == "NameConflict"
+        if anew:
+            time.begin_anew()
+    found = time.look_at_all(*chat, *rival)
+    assert isinstance(found["team-a/chat"], Route)
+    assert time.held.claims == {}
+
+
+@pytest.mark.fault(140)
+def test_who_loses_its_route_to_a_lower_limit_keeps_its_name_and_has_its_route_back_with_a_higher_one():
+    time = Time(most=2)
+    world = [*named("a", "team-a", OLD), *named("b", "team-a", YOUNG), *named("b", "team-b", YOUNG)]
+    assert isinstance(time.look_at_all(*world)["team-a/b"], Route)
+    time.most = 1
+    for _ in range(2):
+        found = time.look_at_all(*world)
+        assert isinstance(found["team-a/a"], Route)
+        assert reason(found["team-a/b"]) == "TooManyRoutes"
+        assert reason(found["team-b/b"]) == "NameConflict"
+        time.begin_anew()
+    time.most = 2
+    older = named("c", "team-a", OLD)
+    found = time.look_at_all(*world, *older)
+    assert isinstance(found["team-a/b"], Route)
+    assert reason(found["team-a/c"]) == "TooManyRoutes"
+
+
+@pytest.mark.fault(140)
+def test_a_namespace_that_wants_more_routes_than_it_may_have_takes_no_live_name_with_them():
+    time = Time(most=1)
+    rival = named("chat", "team-b", YOUNG)
+    chat, *its_service = named("chat", "team-a", OLD)
+    assert isinstance(time.look_at_all(chat, *rival)["team-b/chat"], Route)
+    found = time.look_at_all(chat, *its_service, *named("y", "team-a", YOUNG), *rival)
+    assert isinstance(found["team-b/chat"], Route)
+    assert reason(found["team-a/chat"]) == "NameConflict"
+    assert isinstance(found["team-a/y"], Route)
+
+
+TWO_OF_EACH = [(namespace, name) for namespace in ("one", "two") for name in ("a", "b", "c")]
+WORLDS = st.lists(
+    st.fixed_dictionaries(dict.fromkeys(TWO_OF_EACH, st.sampled_from(["routed", "bare", "gone"]))),
+    min_size=2,
+    max_size=4,
+)
+
+
+@pytest.mark.fault(140)
+@settings(max_examples=times(300))
+@given(WORLDS, st.permutations(range(1, 7)), st.integers(1, 2))
+def test_whatever_comes_and_goes_at_the_limit_a_name_stays_with_an_object_that_is_there(worlds, days, most):
+    time, new = Time(most=most), Time(most=most)
+    had: dict[str, str] = {}
+    for world in worlds:
+        found: list[Obj] = []
+        for ((namespace, name), state), day in zip(world.items(), days, strict=True):
+            ray, its = named(name, namespace, f"2026-01-0{day}T00:00:00Z")
+            found += {"routed": [ray, its], "bare": [ray], "gone": []}[state]
+        decisions = time.look_at_all(*found)
+        routed = {each.ref.name: each.ref.namespace for each in decisions.values() if isinstance(each, Route)}
+        had = {name: namespace for name, namespace in had.items() if world[namespace, name] != "gone"}
+        assert {**had, **routed} == {**routed, **had}
+        had |= routed
+        new.held = replace(time.held, live={}, there=None)
+        assert new.look_at_all(*found) == decisions, "a replica that has just started decides the same"
 
 
 STATES = st.sampled_from(["routed", "bare", "headless"])
