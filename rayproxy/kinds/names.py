@@ -11,8 +11,8 @@
 An object that is rejected for itself takes no name from another, nor does one whose namespace is not granted the name,
 or has as many routes as it may. What a tenant is told names no other namespace.
 
-Of more routes than a namespace may have, those go first whose names it has already, then the oldest: a live route makes
-no room for another one, and all replicas are at one, since the claims tell each of them the same.
+Of more routes than a namespace may have, those go first whose names it has already, then the oldest: a live route
+makes no room for another one, and all replicas are at one, since the claims tell each of them the same.
 """
 
 from __future__ import annotations
