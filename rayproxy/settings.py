@@ -184,7 +184,7 @@ class Settings(NginxSettings, BaseSettings):
     gateways: Annotated[tuple[str, ...], NoDecode] = KNATIVE_GATEWAYS
     """Services, NAMESPACE/NAME, that lead on to KServe's serverless models, separated by commas"""
     gateway_class: str = ""
-    """GatewayClass whose Gateways, made by KubeRay for upgrades in steps, are spoken for (default: none)"""
+    """GatewayClass whose Gateways, made by KubeRay for upgrades in steps, it alone speaks for (default: none)"""
     replicas_service: str = "rayproxy" if IN_CLUSTER else ""
     """the proxy's own Service, [NAMESPACE/]NAME, whose ready pods must agree in that; in a pod rayproxy, else none"""
     replica: str = Field(default_factory=socket.gethostname, min_length=1)

@@ -42,7 +42,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from rayproxy.gateway.objects import CONTROLLER, Backend, Gateway, GatewayClass, HTTPRoute, Parent
+from rayproxy.gateway.objects import CONTROLLER, Backend, Gateway, GatewayClass, HTTPRoute, Parent, Told, manager
 from rayproxy.kinds import rayservice
 from rayproxy.kinds.base import path
 from rayproxy.model import Decision, Key, Owner, Ref, Refused, Rejection, Route
@@ -106,6 +106,33 @@ def at(httproute: HTTPRoute, gateways: Mapping[Key, Gateway]) -> Iterable[tuple[
     """Return the parents of an HTTPRoute that are among these Gateways."""
     found = ((each, gateways.get(each.gateway)) for each in httproute.parents if each.gateway)
     return [(each, gateway) for each, gateway in found if gateway]
+
+
+def outdated(gateway: Gateway, mine: Mapping[Key, Gateway], class_name: str) -> list[str]:
+    """Return the managers whose words of a Gateway are to be taken back, by a proxy of a class.
+
+    They are those of other classes than it has now, whichever proxy said them, and one's own where it is not `mine`.
+    """
+    holds = manager(gateway.class_name) if gateway.key in mine or gateway.class_name != class_name else ""
+    return [each for each in gateway.managers if each != holds]
+
+
+def kept(httproute: HTTPRoute, gateways: Mapping[Key, Gateway], class_name: str) -> list[Told]:
+    """Return what was said of an HTTPRoute that a proxy of a class leaves as it is.
+
+    It is what other controllers said, and the proxies of other classes: an entry does not tell which of them, but a
+    proxy speaks of an HTTPRoute only where its words of the Gateway stand. A Gateway of another namespace may be one
+    that another proxy alone may see.
+    """
+    return [each for each in httproute.told if not each.by_proxy or _of_another(each, httproute, gateways, class_name)]
+
+
+def _of_another(told: Told, httproute: HTTPRoute, gateways: Mapping[Key, Gateway], class_name: str) -> bool:
+    key = told.parent.gateway
+    gateway = gateways.get(key) if key else None
+    if gateway is None:
+        return key is not None and key.namespace != httproute.key.namespace
+    return gateway.class_name != class_name and gateway.spoken
 
 
 _OWN = "as KubeRay makes it for upgrades in steps"

@@ -15,7 +15,8 @@ from rayproxy.objects import MAX_TEXT, array, controller, dig, name_in, read_key
 
 GROUP, VERSION = "gateway.networking.k8s.io", "v1"
 CONTROLLER = "rayproxy.io/gateway"  # the controllerName of the GatewayClass, and of what is said of HTTPRoutes
-MANAGER = "rayproxy"  # field manager
+MANAGER_PREFIX = "rayproxy-"  # of the field managers, one for each class: proxies of several see the same objects
+MAX_MANAGER = 128  # characters that the API takes
 MAX_SAID = 1000  # characters of a message: more than any that is said here
 MAX_TOLD = 64 * 1024  # characters that others and a proxy said of an HTTPRoute: of one with more nothing is said
 MAX_ENTRIES = 32  # parents of an HTTPRoute, conditions of an object: as many as the API takes
@@ -53,7 +54,10 @@ class GatewayClass:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The few fields of a Gateway that decide its conditions; `differs` is how it is not in KubeRay's form."""
+    """The few fields of a Gateway that decide its conditions; `differs` is how it is not in KubeRay's form.
+
+    `managers` are those of the proxies that said something of it.
+    """
 
     key: Key
     generation: int
@@ -62,7 +66,12 @@ class Gateway:
     owner: Owner | None
     differs: str
     said: tuple[Said, ...] = ()
-    ours: bool = False  # what is said of it was said by a proxy
+    managers: tuple[str, ...] = ()
+
+    @property
+    def spoken(self) -> bool:
+        """Tell whether a proxy of its class has said something of it."""
+        return manager(self.class_name) in self.managers
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +92,18 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True)
-class HTTPRoute:
-    """The few fields of an HTTPRoute that decide its conditions; `differs` is how it is not in KubeRay's form.
+class Told:
+    """What a controller said of an HTTPRoute with regard to a parent, `entry` as JSON; `said` where it is a proxy."""
 
-    `said` is what a proxy said with regard to each parent; `others` is what other controllers did, as JSON.
-    """
+    parent: Parent
+    said: tuple[Said, ...]
+    by_proxy: bool
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPRoute:
+    """The few fields of an HTTPRoute that decide its conditions; `differs` is how it is not in KubeRay's form."""
 
     key: Key
     generation: int
@@ -96,9 +112,13 @@ class HTTPRoute:
     differs: str
     parents: tuple[Parent, ...]
     backends: tuple[Backend, ...]
-    said: tuple[tuple[str, tuple[Said, ...]], ...] = ()
-    others: tuple[str, ...] = ()
+    told: tuple[Told, ...] = ()
     version: str = field(default="", compare=False)  # its resourceVersion
+
+
+def manager(class_name: str) -> str:
+    """Return the field manager of what the proxies of a class say."""
+    return f"{MANAGER_PREFIX}{class_name}"[:MAX_MANAGER]
 
 
 def read_class(obj: object) -> GatewayClass:
@@ -118,7 +138,7 @@ def read_gateway(obj: object) -> Gateway:
         owner=controller(obj),
         differs=differs(dig(obj, "spec"), _GATEWAY, "spec"),
         said=_said(obj, "status", "conditions"),
-        ours=any(_is_ours(each) for each in array(obj, "metadata", "managedFields")),
+        managers=tuple(islice(filter(None, map(_proxy, array(obj, "metadata", "managedFields"))), MAX_ENTRIES)),
     )
 
 
@@ -129,7 +149,6 @@ def read_httproute(obj: object) -> HTTPRoute:
     parents = array(obj, "spec", "parentRefs")
     if len(_json(told)) > MAX_TOLD:
         told, parents = [], []
-    ours = [each for each in told if text(each, "controllerName") == CONTROLLER]
     return HTTPRoute(
         key=key,
         generation=_generation(obj),
@@ -138,8 +157,7 @@ def read_httproute(obj: object) -> HTTPRoute:
         differs=differs(dig(obj, "spec"), _HTTPROUTE, "spec"),
         parents=tuple(_parent(ref, key) for ref in islice(parents, MAX_ENTRIES)),
         backends=tuple(_backend(ref, key) for ref in _backends(obj)),
-        said=tuple((_json(dig(each, "parentRef")), _said(each, "conditions")) for each in ours),
-        others=tuple(_json(each) for each in told if each not in ours),
+        told=tuple(_told(each, key) for each in told),
         version=text(obj, "metadata", "resourceVersion"),
     )
 
@@ -148,6 +166,12 @@ def _parent(ref: object, key: Key) -> Parent:
     kind = (dig(ref, "group") or GROUP, dig(ref, "kind") or "Gateway")
     gateway = Key(text(ref, "namespace") or key.namespace, text(ref, "name"))
     return Parent(gateway if kind == (GROUP, "Gateway") else None, _json(ref))
+
+
+def _told(entry: object, key: Key) -> Told:
+    by_proxy = text(entry, "controllerName") == CONTROLLER
+    said = _said(entry, "conditions") if by_proxy else ()
+    return Told(_parent(dig(entry, "parentRef"), key), said, by_proxy, _json(entry))
 
 
 def _backends(obj: object) -> list[object]:
@@ -172,9 +196,10 @@ def _one_said(found: object) -> Said:
     return Said(kind, status, reason, message, _whole(dig(found, "observedGeneration")), since)
 
 
-def _is_ours(fields: object) -> bool:
-    found = tuple(text(fields, each) for each in ("manager", "operation", "subresource"))
-    return found == (MANAGER, "Apply", "status")
+def _proxy(fields: object) -> str:
+    """Return the name of a manager where it is one of a proxy's, else ""."""
+    name, *how = (text(fields, each) for each in ("manager", "operation", "subresource"))
+    return name[:MAX_MANAGER] if name.startswith(MANAGER_PREFIX) and how == ["Apply", "status"] else ""
 
 
 def _generation(obj: object) -> int:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -13,11 +14,11 @@ from typing import Any, TypeVar
 import structlog
 
 from rayproxy.gateway import conditions, replicas, status
-from rayproxy.gateway.objects import CLASSES, GATEWAYS, HTTPROUTES, MANAGER, Gateway
+from rayproxy.gateway.objects import CLASSES, GATEWAYS, HTTPROUTES, Gateway, manager
 from rayproxy.gateway.proofs import Proofs
 from rayproxy.gateway.source import GatewaySource, Known, Scope
 from rayproxy.kube.api import ApiError, ApiServer
-from rayproxy.model import Decision, Key, Ref, Resource, Route
+from rayproxy.model import Decision, Ref, Resource, Route
 from rayproxy.objects import rfc3339
 
 PACE = 1.0  # s between two turns
@@ -28,7 +29,15 @@ REFUSED = range(400, 500)
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 
 Found = Mapping[Ref, Decision]
-Write = tuple[str, status.Body]  # where, and what
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Where something is written, and what: applied to the status in a manager's name, without one merged."""
+
+    path: str
+    body: status.Body
+    manager: str = ""
 
 
 class Speaker:
@@ -80,17 +89,17 @@ class Speaker:
         if speaks != self._scope.me:
             return
         lacking = partial(_lacking, known.ready, entries, now)
-        self._speak(_writes(known, mine, found, lacking), now)
+        self._speak(_writes(known, self._scope.class_name, found, lacking), now)
 
     def _speak(self, writes: Iterable[Write], now: float) -> None:
         """Write, for no longer than until the others are to hear of this replica; the rest goes with the next turn."""
         until = time.monotonic() + replicas.BEAT
-        due = [write for write in writes if now >= self._failures.get(write[0], (0.0, ""))[0]]
-        for path, body in in_turns(due, self._written)[:MOST]:
+        due = [write for write in writes if now >= self._failures.get(write.path, (0.0, ""))[0]]
+        for write in in_turns(due, self._written)[:MOST]:
             if self._stop.is_set() or time.monotonic() > until:
                 break
-            self._written[path] = now
-            self._apply(path, body, now)
+            self._written[write.path] = now
+            self._apply(write, now)
         self._written = {path: at for path, at in self._written.items() if now - at < replicas.FORGOTTEN}
         self._failures = {path: it for path, it in self._failures.items() if now - it[0] < replicas.FORGOTTEN}
 
@@ -104,7 +113,7 @@ class Speaker:
         if needed and (proven != before or now - at >= replicas.BEAT):
             gone = dict.fromkeys(replicas.forgotten(known.ready, known.entries, now))
             path = f"{replicas.CONFIGMAPS.path(configmap.namespace)}/{configmap.name}"
-            if self._send(path, {"data": gone | {self._scope.me: replicas.write(proven, now)}}, MERGE, now):
+            if self._send(Write(path, {"data": gone | {self._scope.me: replicas.write(proven, now)}}), now):
                 self._told = proven, now
         return known.entries
 
@@ -122,16 +131,18 @@ class Speaker:
             )
             self._log.warning(words, service=str(self._scope.home), replica=self._scope.me)
 
-    def _apply(self, path: str, body: status.Body, now: float) -> None:
-        if self._send(path, body, APPLY, now):
-            self._log.info("said of a Gateway", object=f"{body['kind']} {_named(body)}", words=_said(body))
+    def _apply(self, write: Write, now: float) -> None:
+        if self._send(write, now):
+            what = f"{write.body['kind']} {_named(write.body)}"
+            self._log.info("said of a Gateway", object=what, words=_said(write.body))
 
-    def _send(self, path: str, body: object, content_type: str, now: float) -> bool:
-        """Send a patch: a merge, or what is to be said; what fails is told once."""
-        applies = content_type == APPLY
-        query = {"fieldManager": MANAGER, "force": "true"} if applies else None
+    def _send(self, write: Write, now: float) -> bool:
+        """Send a patch; what fails is told once."""
+        path, applies = write.path, bool(write.manager)
+        query = {"fieldManager": write.manager, "force": "true"} if applies else None
+        where, content_type = (f"{path}/status", APPLY) if applies else (path, MERGE)
         try:
-            self._api.send("PATCH", f"{path}/status" if applies else path, body, query, content_type)
+            self._api.send("PATCH", where, write.body, query, content_type)
         except ApiError as error:
             gone = error.status == HTTPStatus.NOT_FOUND and applies
             if not gone and error.status != HTTPStatus.CONFLICT:  # else somebody was quicker
@@ -150,34 +161,39 @@ def in_turns(writes: Iterable[Write], written: Mapping[str, float]) -> list[Writ
     """Return them in the order in which they are due: no namespace waits for all that another one has."""
     seen: Counter[str] = Counter()
     ranked: list[tuple[int, Write]] = []
-    for write in sorted(writes, key=lambda write: written.get(write[0], 0.0)):
-        namespace = write[1]["metadata"].get("namespace", "")
+    for write in sorted(writes, key=lambda write: written.get(write.path, 0.0)):
+        namespace = write.body["metadata"].get("namespace", "")
         ranked.append((seen[namespace], write))
         seen[namespace] += 1
     return [write for _, write in sorted(ranked, key=lambda each: each[0])]
 
 
-def _writes(known: Known, mine: Mapping[Key, Gateway], found: Found, lacking: conditions.Proven) -> Iterator[Write]:
+def _writes(known: Known, class_name: str, found: Found, lacking: conditions.Proven) -> Iterator[Write]:
     """Yield what is to be written, where it is not said already."""
-    now = rfc3339(time.time())
+    now, own, mine = rfc3339(time.time()), manager(class_name), known.of_class(class_name)
     for each in known.classes:
         if wanted := conditions.of_class(each):
-            yield from _due(CLASSES, status.of_class(each, wanted, now))
+            yield from _due(CLASSES, status.of_class(each, wanted, now), own)
     for gateway in (each for each in known.gateways.values() if not each.terminating):
-        said = conditions.of_gateway(gateway, found, lacking) if gateway.key in mine else ()
-        yield from _due(GATEWAYS, status.of_gateway(gateway, said, now))
+        for other in conditions.outdated(gateway, mine, class_name):
+            yield from _due(GATEWAYS, status.nothing(gateway), other)
+        if gateway.key in mine:
+            said = conditions.of_gateway(gateway, found, lacking)
+            yield from _due(GATEWAYS, status.of_gateway(gateway, said, now), own)
+    spoken = {key: each for key, each in mine.items() if each.spoken}
     for httproute in known.httproutes:
-        at = [] if httproute.terminating else conditions.at(httproute, mine)
+        at = [] if httproute.terminating else conditions.at(httproute, spoken)
         words = [(parent, conditions.of_httproute(httproute, gateway, found)) for parent, gateway in at]
-        yield from _due(HTTPROUTES, status.of_httproute(httproute, words, now))
+        kept = conditions.kept(httproute, known.gateways, class_name)
+        yield from _due(HTTPROUTES, status.of_httproute(httproute, words, kept, now), own)
 
 
 T = TypeVar("T")
 
 
-def _due(resource: Resource[T], body: status.Body | None) -> Iterator[Write]:
+def _due(resource: Resource[T], body: status.Body | None, by: str) -> Iterator[Write]:
     if body:
-        yield f"{resource.path(body['metadata'].get('namespace'))}/{body['metadata']['name']}", body
+        yield Write(f"{resource.path(body['metadata'].get('namespace'))}/{body['metadata']['name']}", body, by)
 
 
 def _tokens(gateways: Iterable[Gateway], found: Found) -> Iterator[str]:

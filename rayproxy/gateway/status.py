@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rayproxy.gateway.conditions import Condition, Conditions
-from rayproxy.gateway.objects import CONTROLLER, GROUP, VERSION, Gateway, GatewayClass, HTTPRoute, Parent, Said
+from rayproxy.gateway.objects import CONTROLLER, GROUP, VERSION, Gateway, GatewayClass, HTTPRoute, Parent, Said, Told
 from rayproxy.model import Key
 
 Body = dict[str, Any]
@@ -24,38 +24,42 @@ def of_class(found: GatewayClass, wanted: Conditions, now: str) -> Body | None:
 
 
 def of_gateway(found: Gateway, wanted: Conditions, now: str) -> Body | None:
-    """Return what to apply, None where that is what is said; nothing wanted takes back what was said."""
-    if not wanted:
-        return _body("Gateway", found.key) if found.ours else None
-    if _is_said(wanted, found.said, found.generation):
+    """Return what to apply, None where that is what is said, and by a proxy of its class."""
+    if found.spoken and _is_said(wanted, found.said, found.generation):
         return None
     status = {"conditions": _conditions(wanted, found.said, found.generation, now)}
-    return _body("Gateway", found.key) | {"status": status}
+    return nothing(found) | {"status": status}
 
 
-def of_httproute(found: HTTPRoute, wanted: Words, now: str) -> Body | None:
-    """Return what to apply, None where that is what is said.
+def nothing(found: Gateway) -> Body:
+    """Return what to apply to take back what a manager said."""
+    return _body("Gateway", found.key)
 
-    The API server takes an HTTPRoute's parents as one, so what other controllers said goes back with it, and only
-    where it is still what was read: the resourceVersion holds the API server to that.
+
+def of_httproute(found: HTTPRoute, wanted: Words, kept: Sequence[Told], now: str) -> Body | None:
+    """Return what to apply, None where that is what is said, beside what is `kept`.
+
+    The API server takes an HTTPRoute's parents as one, so what is kept goes back with it, and only where it is still
+    what was read: the resourceVersion holds the API server to that.
     """
-    before = dict(found.said)
+    before = {each.parent.ref: each.said for each in found.told if each not in kept}
     same = len(before) == len(wanted) and all(
         parent.ref in before and _is_said(conditions, before[parent.ref], found.generation, only=True)
         for parent, conditions in wanted
     )
     if same:
         return None
-    ours = [_parent(parent, conditions, found, now) for parent, conditions in wanted]
-    body = _body("HTTPRoute", found.key) | {"status": {"parents": [*map(json.loads, found.others), *ours]}}
+    own = [
+        {
+            "parentRef": json.loads(parent.ref),
+            "controllerName": CONTROLLER,
+            "conditions": _conditions(conditions, before.get(parent.ref, ()), found.generation, now),
+        }
+        for parent, conditions in wanted
+    ]
+    body = _body("HTTPRoute", found.key) | {"status": {"parents": [*(json.loads(each.entry) for each in kept), *own]}}
     body["metadata"]["resourceVersion"] = found.version
     return body
-
-
-def _parent(parent: Parent, wanted: Conditions, found: HTTPRoute, now: str) -> Body:
-    said = dict(found.said).get(parent.ref, ())
-    conditions = _conditions(wanted, said, found.generation, now)
-    return {"parentRef": json.loads(parent.ref), "controllerName": CONTROLLER, "conditions": conditions}
 
 
 def _body(kind: str, key: Key) -> Body:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support import gatewayapi, played
 from tests.support.daemon import Daemon
-from tests.support.gatewayapi import CONTROLLER, Steps
+from tests.support.gatewayapi import CONTROLLER, MANAGER, Steps
 from tests.support.kuberay import KubeRay
 from tests.support.objects import MERGE
 from tests.support.waiting import stays, until
@@ -167,7 +168,33 @@ def test_words_are_taken_back_when_the_gateway_gets_another_class(speaking: Daem
     until_said(steps, **ALL_WELL)
     steps.change("gateways", {"spec": {"gatewayClassName": "another"}})
     until("nothing is said", lambda: not any(state.startswith("True") for state in steps.states().values()))
-    assert not any(each.get("manager") == "rayproxy" for each in steps.live("gateways")["metadata"]["managedFields"])
+    assert MANAGER not in steps.managers()
+
+
+@pytest.fixture
+def another(speaking: Daemon) -> Iterator[Daemon]:
+    """Return a daemon that sees the same namespace and speaks for another class, not started."""
+    with tempfile.TemporaryDirectory(prefix="rp-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        made = Daemon(Path(folder), speaking.settings | {"GATEWAY_CLASS": "staging"})
+        yield made
+        made.clean_up()
+
+
+@pytest.mark.fault(146)
+def test_proxies_of_two_classes_speak_each_for_its_own_and_then_no_more(
+    speaking: Daemon, another: Daemon, steps: Steps
+):
+    staging = Steps(steps.kuberay, "chat", "staging")
+    another.start()
+    for each in (steps, staging):
+        each.start(f"{each.name}-1")
+        until_said(each, **ALL_WELL)
+    before = [each.versions() for each in (steps, staging)]
+    stays("nothing is written anew", lambda: [each.versions() for each in (steps, staging)] == before, 5)
+    steps.change("gateways", {"spec": {"gatewayClassName": "staging"}})
+    until("the other one speaks", lambda: steps.managers() == {"rayproxy-staging": "Apply"} and steps.goes_on())
+    assert steps.said()["Programmed"]["observedGeneration"] == 2
 
 
 def test_the_class_is_accepted_and_that_of_another_controller_left_alone(
@@ -202,7 +229,7 @@ def test_without_the_setting_nothing_is_watched_and_nothing_said(daemon: Daemon,
     daemon.until_state("inc", "accepted", steps.kuberay.namespace)
     stays("nothing is said", lambda: not steps.goes_on(), 3)
     assert "gateway.networking.k8s.io" not in daemon.admin("/metrics")[1]
-    assert not [each for each in steps.live("gateways")["metadata"]["managedFields"] if each["manager"] == "rayproxy"]
+    assert steps.managers() == {}
 
 
 def test_what_a_person_patched_into_the_status_is_replaced(speaking: Daemon, steps: Steps):
@@ -237,10 +264,9 @@ def test_words_that_somebody_wrote_under_the_proxys_name_are_not_taken_back_agai
     until_said(steps, **ALL_WELL)
     steps.change("gateways", {"spec": {"gatewayClassName": "another"}})
     until("it is told", lambda: "nothing any more" in speaking.told())
-    status = f"{steps.path('gateways')}/status?fieldManager=rayproxy"
+    status = f"{steps.path('gateways')}/status?fieldManager={MANAGER}"
     steps.cluster.call("PATCH", status, {"status": {"conditions": [condition("Other")]}}, MERGE)
-    before = steps.live("gateways")["metadata"]["managedFields"]
-    assert [each["operation"] for each in before if each["manager"] == "rayproxy"] == ["Update"]
+    assert steps.managers() == {MANAGER: "Update"}
     told = speaking.told().count("nothing any more")
     stays("nothing is written", lambda: speaking.told().count("nothing any more") == told, 5)
 

@@ -22,6 +22,7 @@ from tests.support.objects import MERGE
 
 MODULE = "sigs.k8s.io/gateway-api@v1.4.1"
 CONTROLLER = "rayproxy.io/gateway"
+MANAGER = "rayproxy-rayproxy"  # field manager of a proxy whose class is `rayproxy`
 GROUP = "/apis/gateway.networking.k8s.io/v1"
 OWN = Path(__file__).parents[1] / "crds"
 PLURALS = ("gatewayclasses", "gateways", "httproutes")
@@ -124,6 +125,15 @@ class Steps:
         return {each["type"]: each for each in gateway} | {
             each["type"].replace("Accepted", "accepted"): each for each in ours
         }
+
+    def managers(self) -> dict[str, str]:
+        """Return how each field manager wrote the Gateway's status."""
+        fields = self.live("gateways")["metadata"]["managedFields"]
+        return {each["manager"]: each["operation"] for each in fields if each.get("subresource") == "status"}
+
+    def versions(self) -> list[str]:
+        """Return the resourceVersions of the two."""
+        return [self.live(plural)["metadata"]["resourceVersion"] for plural in ("gateways", "httproutes")]
 
     def states(self) -> dict[str, str]:
         """Return the same as {type: "True Reason"}."""

@@ -96,6 +96,7 @@ def test_what_other_controllers_said_of_an_httproute_is_kept_and_not_taken_for_o
         {"parentRef": {"name": "b"}, "controllerName": CONTROLLER, "conditions": []},
     ]
     found = read_httproute({"metadata": {"name": "x"}, "status": {"parents": parents}})
-    assert len(found.others) == 1
-    assert "istio" in found.others[0]
-    assert found.said == (('{"name": "b"}', ()),)
+    istios, own = found.told
+    assert (istios.by_proxy, "istio" in istios.entry) == (False, True)
+    assert (own.by_proxy, own.parent.ref) == (True, '{"name": "b"}')
+    assert conditions.kept(found, {}, "rayproxy") == [istios]

@@ -23,21 +23,21 @@ SPEC = {"gatewayClassName": "rayproxy"}
 
 
 def write(namespace: str, name: str) -> Write:
-    return f"{namespace}/{name}", {"metadata": {"namespace": namespace, "name": name}}
+    return Write(f"{namespace}/{name}", {"metadata": {"namespace": namespace, "name": name}}, "rayproxy-upgrades")
 
 
 @pytest.mark.fault(128)
 def test_no_namespace_waits_for_all_that_another_one_has():
     evil = [write("evil", str(number)) for number in range(5 * MOST)]  # new ones, never spoken of before
     written = {"good/chat": 1.0, "calm/chat": 2.0}
-    order = [path for path, _ in in_turns([*evil, write("calm", "chat"), write("good", "chat")], written)]
+    order = [each.path for each in in_turns([*evil, write("calm", "chat"), write("good", "chat")], written)]
     assert order[:4] == ["evil/0", "good/chat", "calm/chat", "evil/1"]
 
 
 def test_of_many_namespaces_those_that_were_not_spoken_of_for_longest_come_first():
     of = [write(f"n{number}", "chat") for number in range(2 * MOST)]
-    lately = {path: 7.0 for path, _ in of[:MOST]}
-    assert {path for path, _ in in_turns(of, lately)[:MOST]} == {path for path, _ in of[MOST:]}
+    lately = {each.path: 7.0 for each in of[:MOST]}
+    assert {each.path for each in in_turns(of, lately)[:MOST]} == {each.path for each in of[MOST:]}
 
 
 @dataclass
