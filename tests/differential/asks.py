@@ -57,6 +57,7 @@ FIELDS = {
     "X-Forwarded-Proto": ["X-Forwarded-Proto: https", "X-Forwarded-Port: 443"],
     "X-Forwarded-Host": ["X-Forwarded-Host: front.test"],
     "X-Forwarded-Prefix": ["X-Forwarded-Prefix: /outer"],
+    "underscores for hyphens": ["X_Forwarded-For: 192.0.2.7"],
     "X-Real-IP": ["X-Real-IP: 192.0.2.7"],
     "Ray's orders": ["x-request-timeout-seconds: 9", "x-request-disconnect-disabled: ?1"],
     "X-Accel": ["X-Accel-Redirect: /x", "X-Accel-Buffering: no"],

@@ -107,6 +107,16 @@ def test_a_stranger_says_nothing_about_the_front_ends_address(seen: tuple[int, R
     assert upstream.got("X-Forwarded-Prefix") == []
 
 
+@pytest.mark.fault(88)
+@pytest.mark.parametrize("spelled", ["X_Forwarded_{}", "X-Forwarded_{}", "x_forwarded-{}"])
+def test_nor_does_one_who_writes_underscores_which_the_proxys_nginx_would_read_as_hyphens(seen, spelled: str):
+    port, upstream = seen
+    call(port, *(f"{spelled.format(name)}: /evil" for name in ("Host", "Proto", "Prefix")), "Connection: close")
+    assert {value for name, value in upstream.fields if "forwarded" in name.lower()} == {
+        "127.0.0.1", "shop.example", "http",
+    }  # fmt: skip
+
+
 def test_what_a_model_says_to_the_hops_before_is_passed_on_and_its_orders_are_not(seen: tuple[int, RawUpstream]):
     port, upstream = seen
     told = (

@@ -230,6 +230,14 @@ def test_what_a_stranger_says_of_itself_is_replaced_where_front_ends_are_known(d
 
 
 @pytest.mark.fault(88)
+@pytest.mark.parametrize("door", STRANGERS[:1], indirect=True, ids=NAMES[:1])
+@pytest.mark.parametrize("spelled", ["X_Forwarded_{}", "X-Forwarded_{}", "x_forwarded-{}"])
+def test_nor_is_a_model_told_it_by_underscores_which_wsgi_reads_as_hyphens(door, spelled):
+    sent(door, *((spelled.format(name), "evil") for name in ("For", "Host", "Proto", "Prefix")), ("X_Real-IP", "evil"))
+    assert "evil" not in {value for _, value in door.upstream.fields}
+
+
+@pytest.mark.fault(88)
 @pytest.mark.parametrize("door", STRANGERS[1:], indirect=True, ids=NAMES[1:])
 def test_with_the_regex_template_a_strangers_address_is_the_one_it_comes_from(door):
     sent(door, *SAID.items())
