@@ -42,6 +42,9 @@ _LISTS = (
 )  # fmt: skip
 
 _COMMENT = re.compile(r"#.*")
+_TAG = re.compile(r"\{%.*?%\}")
+_VARIABLE = re.compile(r"\{\{-?\s*(\w+)\s*-?\}\}")
+_BLOCK = re.compile(r"\blocation\s+(?:[=~*^]+\s*)?(?P<path>[^\s{}]+)\s*\{|[{}]")
 _ADD_HEADER = re.compile(r"\badd_header\b")
 _GO_DOT = re.compile(r"(\{[{%]-?\s*(?:if\s+)?)\.([A-Z])")
 _ALLOWED_NODES = (
@@ -75,11 +78,14 @@ class LocationTemplate:
 
     @property
     def gaps(self) -> Iterator[str]:
-        """Yield what passes between callers and models since a list of its own replaces the proxy's."""
+        """Yield what passes between callers and models that the proxy's own lists and paths would keep."""
         directives = _COMMENT.sub("", self.text)
         for directive, includes, passes in _LISTS:
             if re.search(rf"\b{directive}\b", directives) and not any(name in directives for name in includes):
                 yield f"{directive} of its own, and not `include {includes[0]}` beside it: {passes}"
+        for path in _paths(directives):
+            if "/apis/" not in path and not path.startswith("@"):
+                yield f"{path} is a path of its own, where RAYPROXY_HIDDEN_PATHS hides nothing: callers see it all"
 
     def knows(self, variable: str) -> bool:
         """Tell whether a variable makes a difference."""
@@ -134,6 +140,15 @@ def check_location(name: str, text: str) -> LocationTemplate:
             f"write `{ANSWER_FIELDS}` beside it"
         )
     return LocationTemplate(name, text)
+
+
+def _paths(directives: str) -> Iterator[str]:
+    """Yield the path of each location that stands in no other one, with its variables by their names."""
+    depth = 0
+    for found in _BLOCK.finditer(_VARIABLE.sub(r"\1", _TAG.sub("", directives))):
+        if found["path"] and depth == 0:
+            yield found["path"]
+        depth += -1 if found[0] == "}" else 1
 
 
 def _check_node(name: str, node: nodes.Node) -> None:

@@ -188,14 +188,15 @@ def test_an_add_header_without_what_shuts_pages_in_is_refused_with_what_to_write
     check_location("t", "# add_header stands in a comment\nlocation /{{ Name }} { my_add_header_too; }")
 
 
-OWN_FIELDS = GOOD + "\nproxy_set_header X-A b;"
-OWN_LIST = GOOD + "\nproxy_hide_header X-A;"
+USUAL = GOOD.replace("/x/", "/apis/rayservice/")
+OWN_FIELDS = USUAL + "\nproxy_set_header X-A b;"
+OWN_LIST = USUAL + "\nproxy_hide_header X-A;"
 WITHOUT_GAPS = [
-    GOOD,
+    USUAL,
     OWN_FIELDS + "include request-fields.conf;",
     OWN_FIELDS + "include credential-fields.conf;",
     OWN_LIST + "include origin-fields.conf;",
-    GOOD + "\n# proxy_set_header X-A b;",
+    USUAL + "\n# proxy_set_header X-A b;",
 ]
 
 
@@ -207,3 +208,19 @@ def test_a_template_whose_lists_let_cookies_pass_is_told_and_one_that_brings_the
     assert "include origin-fields.conf;` beside it: cookies" in gap
     for text in (load_location("regex").text, load_location("prefix").text, *WITHOUT_GAPS):
         assert list(check_location("t", text).gaps) == [], text
+
+
+OWN_PATHS = {
+    "location ^~ /m/{{ .Name }}/ { }": ["/m/Name/"],
+    "location = /a { } location ~* '^/{{ Kind }}/(.*)$' { }": ["/a", "'^/Kind/(.*)$'"],
+    "{% if Trusted %} location /{{- Name -}} {% endif %}{ if ($below_0) { set $a b; } }": ["/Name"],
+    "location /apis/{{ Kind }}/{{ Name }}/ { location ~ \\.css$ { } error_page 404 @none; } location @none { }": [],
+    "location ~ ^/x/apis/[a-z]{1,9}/{{ Name }}/ { } # location /m/ { }": [],
+}
+
+
+@pytest.mark.fault(91)
+@pytest.mark.parametrize(("text", "paths"), OWN_PATHS.items())
+def test_a_template_with_paths_of_its_own_where_nothing_is_hidden_is_told(text, paths):
+    gaps = list(check_location("t", text).gaps)
+    assert [gap.split(" is a path of its own, where RAYPROXY_HIDDEN_PATHS hides nothing")[0] for gap in gaps] == paths
