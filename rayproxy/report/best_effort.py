@@ -26,7 +26,9 @@ class BestEffort:
         """Note that a list or watch failed."""
         if reason not in MISSING:
             self._observer.failure(resource, reason, message)
-        elif message not in self._said:
+            return
+        self._observer.contact(resource)  # a refusal is an answer: nobody is silent
+        if message not in self._said:
             self._said.add(message)
             self._mine = message
             words = "not to be read: routes go on, and who answers behind them is not known; rayproxy check says more"

@@ -23,9 +23,10 @@ class Metrics:
         build = Gauge("rayproxy_build_info", "1, labelled with the version that runs", ["version"], registry=registry)
         build.labels(VERSION).set(1)
         self.reload_successful = Gauge(
-            "rayproxy_config_last_reload_successful", "1 if the last cycle left nginx serving what it should, else 0",
-            registry=registry,
+            "rayproxy_config_last_reload_successful",
+            "0 if the last cycle did not leave nginx serving what it should, else 1", registry=registry,
         )  # fmt: skip
+        self.reload_successful.set(1)  # while nothing is known that nginx should serve, it is not nginx that fails
         self.reload_time = Gauge(
             "rayproxy_config_last_reload_success_timestamp_seconds", "When a reload was last proven",
             registry=registry,
@@ -36,7 +37,8 @@ class Metrics:
         )
         self.routes = Gauge("rayproxy_routes", "Routed objects by state", ["state"], registry=registry)
         self.contact = Gauge(
-            "rayproxy_source_last_contact_timestamp_seconds", "When the source last answered", ["resource"],
+            "rayproxy_source_last_contact_timestamp_seconds",
+            "When the source last answered; before that, when it was first asked in vain", ["resource"],
             registry=registry,
         )  # fmt: skip
         self.watch_failures = Counter(

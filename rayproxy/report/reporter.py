@@ -63,6 +63,7 @@ class Reporter:
         self._problems: tuple[str, ...] = ()
         self._failure = ""
         self._refusals: set[str] = set()
+        self._dated: set[str] = set()  # resources of which it is said when they were last heard of
         self._silent: dict[str, set[str]] = {}  # resource -> what was told since it was last heard from
         self._log = structlog.get_logger()
 
@@ -94,7 +95,9 @@ class Reporter:
         """Report a cycle that changed nothing because the world is broken; the same failure is logged once."""
         if isinstance(error, UnprovenError):
             self._metrics.reloads.labels("failure").inc()
-        if not isinstance(error, NotSyncedError):
+        if isinstance(error, NotSyncedError):
+            self._metrics.problems.set(1)
+        else:
             # where changes wait for room nothing has failed: an alarm of its own says so, also after a restart
             self._metrics.reload_successful.set(isinstance(error, DrainingError))
         self.problem = _words(error, self._file.parent)
@@ -125,7 +128,7 @@ class Reporter:
 
     def contact(self, resource: str) -> None:
         """Note an answer of the source."""
-        self._metrics.contact.labels(resource).set_to_current_time()
+        self._date(resource)
         if self._silent.pop(resource, None):
             self._log.info("source answers again", resource=resource)
 
@@ -134,6 +137,8 @@ class Reporter:
 
         What time alone does not mend (no CRD, no permission) is told once for ever.
         """
+        if reason in _LASTING or resource not in self._dated:  # a refusal is an answer; silence begins with a failure
+            self._date(resource)
         if message in self._refusals and reason == "not_found":
             return
         self._metrics.watch_failures.labels(resource, reason).inc()
@@ -147,6 +152,10 @@ class Reporter:
         """Note that a relist found what the watch had not told."""
         self._metrics.repairs.labels(resource).inc(count)
         self._log.warning("a relist found what the watch had not told", resource=resource, objects=count)
+
+    def _date(self, resource: str) -> None:
+        self._dated.add(resource)
+        self._metrics.contact.labels(resource).set_to_current_time()
 
     def _take(self, outcome: Outcome) -> None:
         found = status.statuses(outcome.decisions, self._statuses, _now())

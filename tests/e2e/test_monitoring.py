@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from rayproxy.report.metrics import Metrics
+from rayproxy.report.reporter import Reporter
 from rayproxy.report.status import STATES
+from rayproxy.sources.base import NotSyncedError
 from tests.support import deploy
 
 MONITORING = deploy.ROOT / "deploy/monitoring"
@@ -135,15 +138,45 @@ CALM = {
 }
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool: `make test-e2e` installs it with Prometheus")
+needs_promtool = pytest.mark.skipif(
+    not shutil.which("promtool"), reason="no promtool: `make test-e2e` installs it with Prometheus"
+)
+
+
+@needs_promtool
 def test_each_alert_fires_when_it_should_and_none_when_all_is_well(tmp_path: Path):
     assert set(FIRING) == {rule["alert"] for rule in rules()}
+    fires = [_fires(name, series) for name, series in FIRING.items()]
+    _hold(tmp_path, *fires, _query(CALM, "count(ALERTS) or vector(0)", [{"labels": "{}", "value": 0}]))
+
+
+@needs_promtool
+@pytest.mark.fault(137)
+def test_an_api_server_that_is_away_from_the_start_on_is_the_alert_and_nginx_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    registry = CollectorRegistry()
+    reporter = Reporter(Metrics(registry), tmp_path / "status.json", lambda _: None, 600.0)
+    reporter.failure("services", "unreachable", "connection refused")
+    reporter.failed(NotSyncedError("no whole list yet of /api/v1/services (unsynced)"))
+    samples = [sample for metric in registry.collect() for sample in metric.samples]
+    series = {f"{each.name}{{{_labels(each.labels)}}}": f"{each.value}x60" for each in samples}
+    expected = [
+        {"labels": f'{{alertname="{name}"}}', "value": 1} for name in ("RayproxyProblems", "RayproxySourceSilent")
+    ]
+    _hold(tmp_path, _query(series, 'group by (alertname) (ALERTS{alertstate="firing"})', expected))
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return ",".join([POD, *(f'{name}="{value}"' for name, value in labels.items())])
+
+
+def _hold(tmp_path: Path, *tests: dict) -> None:
     spec = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["spec"]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec))
-    fires = [_fires(name, series) for name, series in FIRING.items()]
-    tests = [*fires, _query(CALM, "count(ALERTS) or vector(0)", [{"labels": "{}", "value": 0}])]
     (tmp_path / "test.yaml").write_text(
-        yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests})
+        yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": list(tests)})
     )
     done = subprocess.run(["promtool", "test", "rules", tmp_path / "test.yaml"], capture_output=True, check=False)
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from rayproxy.nginx.process import NginxError
+from rayproxy.report.best_effort import BestEffort
 from rayproxy.report.metrics import Metrics
 from rayproxy.report.reporter import Reporter
+from rayproxy.sources.base import NotSyncedError
 
 
 @pytest.fixture
@@ -52,3 +56,36 @@ def test_a_permission_that_is_missing_is_told_once_though_others_of_the_resource
             reporter.failure("services", "forbidden", "not in namespace b")
             reporter.contact("services")
     assert [line["error"] for line in lines] == ["not in namespace b"]
+
+
+@pytest.mark.fault(137)
+def test_while_nothing_is_known_yet_no_reload_has_failed_and_the_silence_has_an_age(
+    reporter: Reporter, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+):
+    for second in (100.0, 200.0):
+        monkeypatch.setattr(time, "time", lambda second=second: second)
+        reporter.failure("services", "unreachable", "connection refused")
+        reporter.failed(NotSyncedError("no whole list yet"))
+    assert registry.get_sample_value("rayproxy_config_last_reload_successful") == 1
+    assert registry.get_sample_value("rayproxy_source_problems") == 1
+    assert heard(registry, "services") == 100.0
+    reporter.failed(NginxError("it does not start"))
+    assert registry.get_sample_value("rayproxy_config_last_reload_successful") == 0
+
+
+@pytest.mark.fault(137)
+@pytest.mark.parametrize("reason", ["not_found", "forbidden"])
+def test_what_is_not_installed_or_not_allowed_is_not_silent_when_the_api_server_is_back(
+    reporter: Reporter, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, reason: str
+):
+    for observer, resource in ((reporter, "inferenceservices"), (BestEffort(reporter, set()), "endpointslices")):
+        monkeypatch.setattr(time, "time", lambda: 100.0)
+        observer.failure(resource, "unreachable", "connection refused")
+        monkeypatch.setattr(time, "time", lambda: 200.0)
+        for _ in range(2):
+            observer.failure(resource, reason, f"no {resource}")
+        assert heard(registry, resource) == 200.0
+
+
+def heard(registry: CollectorRegistry, resource: str) -> float | None:
+    return registry.get_sample_value("rayproxy_source_last_contact_timestamp_seconds", {"resource": resource})
