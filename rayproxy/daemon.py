@@ -61,7 +61,7 @@ def run(settings: Settings) -> int:
 
 
 class App:
-    """Hold the parts of one daemon."""
+    """Hold the parts of one daemon, which has the state folder to itself."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -69,6 +69,7 @@ class App:
         self.signals = Signals(threading.Event(), threading.Event(), threading.Event())
         self.metrics = Metrics(CollectorRegistry())
         self.revisions = wiring.make_revisions(settings)
+        self.revisions.remove_leftovers()
         self.nginx = wiring.make_nginx(settings, self.signals.stop)
         server = wiring.make_api(settings) if settings.source == "kubernetes" else None
         record: Callable[[Event], None] = _ignore

@@ -145,10 +145,10 @@ def make_nginx(settings: Settings, stop: threading.Event) -> Nginx:
     return kind(settings.nginx_binary, settings.state, stop, settings.reload_timeout)
 
 
-def make_revisions(settings: Settings) -> Revisions:
-    """Open the state folder; raise OSError."""
+def make_revisions(settings: Settings, root: Path | None = None) -> Revisions:
+    """Open the state folder, or make revisions for it in another one; raise OSError."""
     (settings.state / "run").mkdir(parents=True, exist_ok=True)
-    return Revisions(settings.state, partial(revision_conf, run_dir=str(settings.state / "run")))
+    return Revisions(root or settings.state, partial(revision_conf, run_dir=str(settings.state / "run")))
 
 
 def make_policy(settings: Settings) -> Policy:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from pathlib import Path
 
 from rayproxy import wiring
 from rayproxy.cli.cluster_checks import Finding, permissions
@@ -14,6 +17,7 @@ from rayproxy.kube.api import ApiError, ApiServer, CredentialsError
 from rayproxy.name_policy import PolicyError
 from rayproxy.nginx import render
 from rayproxy.nginx.process import NginxError
+from rayproxy.nginx.revisions import Revisions
 from rayproxy.nginx.templates import TemplateError, load_location
 from rayproxy.settings import Settings, misspelt
 from rayproxy.sources.base import NotSyncedError
@@ -76,12 +80,8 @@ def _state(settings: Settings) -> str | None:
 def _nginx(settings: Settings) -> str | None:
     nginx = wiring.make_nginx(settings, threading.Event())
     try:
-        revisions = wiring.make_revisions(settings)
-        candidate = revisions.write(render.empty(wiring.nginx_conf(settings)), None)
-        try:
-            nginx.test(candidate.conf)
-        finally:
-            revisions.discard(candidate)
+        with _apart(settings) as revisions:
+            nginx.test(revisions.write(render.empty(wiring.nginx_conf(settings)), None).conf)
     except (NginxError, OSError) as error:
         return str(error)
     return None
@@ -90,7 +90,15 @@ def _nginx(settings: Settings) -> str | None:
 def _template(settings: Settings) -> None:
     template = load_location(settings.template)
     nginx = wiring.make_nginx(settings, threading.Event())
-    wiring.check_template(template, wiring.make_revisions(settings), nginx, wiring.nginx_conf(settings))
+    with _apart(settings) as revisions:
+        wiring.check_template(template, revisions, nginx, wiring.nginx_conf(settings))
+
+
+@contextlib.contextmanager
+def _apart(settings: Settings) -> Iterator[Revisions]:
+    """Hold revisions for what is tried: a daemon that runs keeps and prunes its own. Raise OSError."""
+    with tempfile.TemporaryDirectory(prefix=".check-", dir=settings.state) as folder:
+        yield wiring.make_revisions(settings, Path(folder))
 
 
 def _policy(settings: Settings) -> None:

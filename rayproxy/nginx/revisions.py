@@ -59,7 +59,10 @@ class Revisions:
         self._unsynced: list[Path] = []
         self._linker = Linker()
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".tmp-*"):  # of a daemon that was killed while writing
+
+    def remove_leftovers(self) -> None:
+        """Remove what a daemon that was killed while writing left; for who has the state folder to itself."""
+        for leftover in self.folder.glob(".tmp-*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
     def current(self) -> Revision | None:

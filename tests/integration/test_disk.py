@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import rayproxy
 from tests.support.daemon import Daemon
 from tests.support.manifests import Manifests, rayservice, routed_names
 from tests.support.mounts import inside, needs_mounts, set_read_only, set_writable
@@ -331,3 +332,22 @@ def test_a_file_that_can_no_longer_be_read_keeps_its_routes_and_is_told(running:
     assert running.answers_from("chat", "upstream")
     path.write_text(good)
     until("it is well", lambda: running.metric("rayproxy_source_problems") == 0)
+
+
+@pytest.mark.fault(142)
+def test_commands_beside_a_daemon_leave_its_revisions_as_they_are(running: Daemon):
+    folder = running.state / "revisions"
+    half = folder / ".tmp-1"  # as while the daemon writes one
+    half.mkdir()
+
+    def there() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+    before = there()
+    for command in (["check"], ["render", "--diff"], ["routes", "--held"]):
+        assert rayproxy(running, *command).returncode == 0
+    assert there() == before
+    assert list(running.state.glob(".check-*")) == []
+    running.stop()
+    running.start()
+    assert not half.exists()

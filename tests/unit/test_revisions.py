@@ -225,6 +225,7 @@ def test_what_a_killed_daemon_left_half_written_is_removed_at_the_next_start(tmp
     (revisions.folder / ".tmp-99/nginx.conf").write_text("half")
     (tmp_path / ".current.tmp").symlink_to("nowhere")
     again = Revisions(tmp_path, conf)
+    again.remove_leftovers()
     assert folders(again) == []
     live(again)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "revisions"]
@@ -253,8 +254,18 @@ def test_a_removal_that_is_cut_short_leaves_nothing_that_looks_like_a_revision(r
     revisions.discard(candidate)
     assert not (revisions.folder / candidate.name).exists()
     monkeypatch.undo()
-    Revisions(revisions.root, conf)
+    revisions.remove_leftovers()
     assert len(folders(revisions)) == 1
+
+
+@pytest.mark.fault(142)
+def test_who_opens_the_folder_while_a_revision_is_written_takes_nothing_of_it_away(tmp_path):
+    def read_meanwhile(name):
+        Revisions(tmp_path, conf).current()
+        return conf(name)
+
+    writer = Revisions(tmp_path, read_meanwhile)
+    assert writer.intact(live(writer, chat="x"))
 
 
 def test_the_current_revision_is_never_discarded(revisions):
