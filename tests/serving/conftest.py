@@ -14,7 +14,6 @@ import pytest
 import tiny
 import uvicorn
 from llmserving.app import build_app
-from llmserving.engines.local import load_local
 from llmserving.server import Server, assemble, load
 from llmserving.settings import from_mapping
 from llmserving.tokenizer import ModelTokenizer
@@ -36,6 +35,8 @@ def adapter(base, tmp_path_factory):
 
 def here(**values):
     """Return a server whose engine runs in this process, for a test that reaches into it."""
+    from llmserving.engines.local import load_local  # vLLM's environment has another transformers
+
     settings = from_mapping(values)
     engine, _ = load_local(settings)
     tokenizer = ModelTokenizer(settings.model_dir, trust=False)

@@ -3,8 +3,10 @@
 import asyncio
 
 import httpx
+import loads
 import pytest
 import tiny
+import torch
 from llmserving.engines.base import Sampling
 from llmserving.engines.continuous import ContinuousEngine
 from llmserving.engines.generate import GenerateEngine
@@ -45,6 +47,30 @@ def test_greedy_text_is_the_same_from_both_engines(both, prompt):
 def test_seeds_penalties_and_biases_do_the_same_in_both_engines(both, wanted):
     continuous, generate = both
     assert whole(continuous, prompt="The quick", **wanted) == whole(generate, prompt="The quick", **wanted)
+
+
+@pytest.fixture(scope="module")
+def forbidding(base, tmp_path_factory):
+    """Return a model whose authors forbid what it would say first, and a token that it does not have."""
+    model, ids = loads.from_transformers(base), torch.tensor([[5, 6, 7]])
+    model.generation_config.eos_token_id = None
+    said = model.generate(ids, max_new_tokens=6, do_sample=False)[0, 3:].tolist()
+    folder = loads.copy(base, tmp_path_factory.mktemp("model") / "forbidding")
+    loads.edit_json(folder / "generation_config.json", suppress_tokens=[*said[:2], 258883], bad_words_ids=[[said[2]]])
+    return folder, said
+
+
+@pytest.mark.parametrize("engine", ["continuous", "generate"])
+def test_what_the_authors_forbid_is_said_as_little_as_by_transformers(forbidding, serve, engine):
+    folder, said = forbidding
+    model, running = loads.from_transformers(folder), serve(model_dir=folder, engine=engine)
+    tokenizer = running.server.tokenizer
+    for prompt in ([5, 6, 7], *map(tokenizer.encode, PROMPTS)):
+        peers = model.generate(torch.tensor([prompt]), max_new_tokens=30, do_sample=False)[0].tolist()
+        text = tokenizer.decode(peers).removeprefix(tokenizer.decode(prompt))
+        assert whole(running, prompt=prompt, temperature=0, max_tokens=30) == [text]
+        biased = {"temperature": 0, "max_tokens": 30, "logit_bias": {str(said[0]): 100}}
+        assert whole(running, prompt=prompt, **biased) == [text]
 
 
 def test_log_probabilities_are_the_same_from_both_engines(both):

@@ -6,9 +6,23 @@ import loads
 import pytest
 from llmserving import loading
 from llmserving.files.folders import Folders
+from llmserving.loading import generation_config
 from llmserving.loading.context import model_length
 from llmserving.settings import from_mapping
 
+# Fields of transformers' GenerationConfig that change no words: lengths and times, caches, drafts, what is returned,
+# what beams alone or encoder-decoder models alone read, and what does not touch the choice.
+CHANGE_NO_WORDS = {
+    *("max_length", "max_new_tokens", "max_time", "num_return_sequences"),
+    *("use_cache", "cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size", "low_memory"),
+    *("use_mtp", "is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule", "speculation_type"),
+    *("assistant_confidence_threshold", "assistant_early_exit", "assistant_lookbehind", "assistant_ensemble_weight"),
+    *("target_lookbehind", "prompt_lookup_num_tokens", "max_matching_ngram_size"),
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"),
+    *("early_stopping", "length_penalty", "diversity_penalty", "decoder_start_token_id"),
+    *("renormalize_logits", "remove_invalid_values", "pad_token_id", "bos_token_id", "transformers_version"),
+    *("compile_config", "disable_compile", "continuous_batching_config"),
+}
 QWEN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
 
 
@@ -180,8 +194,54 @@ def test_the_ids_that_end_an_answer_come_as_one_as_several_or_nested(advised, sa
 
 
 @pytest.mark.parametrize(
+    ("said", "ids"),
+    [
+        ({}, set()),
+        ({"suppress_tokens": None, "bad_words_ids": None}, set()),
+        ({"suppress_tokens": []}, set()),
+        ({"suppress_tokens": [258883, 258882]}, {258883, 258882}),
+        ({"bad_words_ids": [[7], [8, 9]]}, {7}),
+        ({"suppress_tokens": [5], "bad_words_ids": [[7], [2]], "eos_token_id": [2, 4]}, {5, 7}),
+    ],
+    ids=str,
+)
+def test_the_tokens_that_the_authors_forbid_are_known(advised, said, ids):
+    assert advised(said).suppressed == ids
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ({"temperature": 0.6, "suppress_tokens": [5], "bad_words_ids": [[5]], "max_new_tokens": 512}, ()),
+        ({"num_beams": 1, "no_repeat_ngram_size": 0, "typical_p": 1.0, "sequence_bias": None, "stop_strings": []}, ()),
+        ({"num_beams": 4, "no_repeat_ngram_size": 3}, ("no_repeat_ngram_size", "num_beams")),
+        ({"min_new_tokens": 8, "stop_strings": "x"}, ("min_new_tokens", "stop_strings")),
+        ({"bad_words_ids": [[7], [8, 9]], "begin_suppress_tokens": [5]}, ("bad_words_ids", "begin_suppress_tokens")),
+        ({"watermarking_config": {"bias": 2.5}, "guidance_scale": 1.5}, ("guidance_scale", "watermarking_config")),
+    ],
+    ids=str,
+)
+def test_what_the_authors_advise_and_nothing_here_does_is_known_by_name(advised, said, names):
+    assert advised(said).unheeded == names
+
+
+def test_every_field_of_transformers_is_honoured_or_said_or_changes_no_words():
+    """A field that a later transformers brings has to be put into one of the three."""
+    honoured = {*generation_config.BOUNDS, "do_sample", "eos_token_id", "suppress_tokens"}
+    from transformers import GenerationConfig
+
+    fields = set(GenerationConfig().to_dict()) | set(vars(GenerationConfig()))
+    known = honoured | generation_config.NEUTRAL.keys() | CHANGE_NO_WORDS
+    assert {name for name in fields if not name.startswith("_")} <= known
+
+
+@pytest.mark.parametrize(
     "said",
     [
+        {"suppress_tokens": "7"},
+        {"suppress_tokens": [-1]},
+        {"suppress_tokens": [1.5]},
+        {"bad_words_ids": [["x"]]},
         {"repetition_penalty": 0},
         {"repetition_penalty": 1e-39},
         {"temperature": -1},
@@ -221,6 +281,17 @@ def test_the_adapters_own_advice_wins(base, adapter, tmp_path):
     folder = loads.copy(adapter, tmp_path / "adapter")
     (folder / "generation_config.json").write_text('{"temperature": 0.3}')
     assert loading.read_advice(Folders(base, folder, (base,))).sampling == {"temperature": 0.3}
+
+
+def test_a_start_warns_once_and_by_name_of_advice_that_nothing_here_follows(base, tmp_path, serve, caplog):
+    folder = loads.copy(base, tmp_path / "model")
+    loads.edit_json(folder / "generation_config.json", num_beams=4, no_repeat_ngram_size=3, top_k=5, max_length=20)
+    serve(model_dir=folder, engine="generate")
+    told = [record.getMessage() for record in caplog.records if "no_repeat_ngram_size" in record.getMessage()]
+    assert len(told) == 1
+    assert "generation_config.json" in told[0]
+    assert "num_beams" in told[0]
+    assert not any(name in told[0] for name in ("top_k", "max_length", "eos_token_id"))
 
 
 def test_fields_that_are_not_used_end_no_start(base, tmp_path, serve):

@@ -202,3 +202,28 @@ def test_more_likely_tokens_than_there_are_are_all():
 
 def test_drawing_needs_no_seed():
     assert draw(LOGITS, Sampling(max_tokens=1), None) in range(6)
+
+
+def test_a_suppressed_token_is_never_chosen_greedy_or_drawn_and_no_bias_brings_it_back():
+    assert state(temperature=0, suppressed=frozenset({0, 1})).choose(LOGITS.clone()) == 2
+    assert set(picks(temperature=5, suppressed=frozenset({0, 4}))) == {1, 2, 3, 5}
+    assert set(picks(temperature=5, top_k=2, min_p=0.01, suppressed=frozenset({0}))) == {1, 2}
+    assert state(temperature=0, suppressed=frozenset({0}), logit_bias={0: 100.0}).choose(LOGITS.clone()) == 1
+    assert state(temperature=0, suppressed=frozenset({0}), repetition_penalty=2).choose(LOGITS.clone()) == 1
+
+
+def test_a_greedy_row_looks_again_only_where_its_likeliest_is_suppressed():
+    sequences = [state(temperature=0, suppressed=frozenset({0})), state(temperature=0, suppressed=frozenset({3}))]
+    assert [each.takes(0) for each in sequences] == [False, True]
+    assert choose(LOGITS.repeat(2, 1), sequences).tolist() == [1, 0]
+
+
+def test_a_suppressed_token_that_the_model_does_not_have_changes_nothing():
+    assert state(temperature=0, suppressed=frozenset({6, 258883})).choose(LOGITS.clone()) == 0
+    assert set(picks(temperature=5, suppressed=frozenset({6, 258883}))) == set(range(6))
+
+
+def test_a_row_whose_tokens_are_all_suppressed_fails():
+    sequence = state(temperature=0, suppressed=frozenset(range(6)))
+    choose(LOGITS.repeat(1, 1), [sequence])
+    assert "no numbers" in sequence.failure

@@ -7,6 +7,7 @@ vLLM pins other versions than the transformers engines, so it has an environment
 
 import json
 
+import loads
 import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed: it needs an environment of its own")
@@ -15,29 +16,53 @@ pytestmark = pytest.mark.timeout(900)  # vLLM takes its time to start, on a busy
 LONG = {"prompt": "a", "max_tokens": 400, "ignore_eos": True, "temperature": 0}
 
 
-@pytest.fixture(scope="module")
-def vllm(base, adapter):
-    from conftest import listening
-    from llmserving.server import load
-    from llmserving.settings import from_mapping
-
-    settings = from_mapping({"model_dir": base, "checkpoint_dir": adapter, "model_name": "tiny", "engine": "vllm"})
-    with listening(load(settings)) as running:
-        yield running
+PROMPTS = ("The quick", "def main():", "你好")
 
 
-def test_greedy_text_is_that_of_the_merged_model(vllm, base, adapter):
+def greedy(base, adapter):
+    """Return what transformers and PEFT say after each prompt."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
-    for prompt in ("The quick", "def main():", "你好"):
-        ids = tokenizer(prompt, return_tensors="pt")
-        out = model.generate(**ids, max_new_tokens=12, do_sample=False)[0][ids.input_ids.shape[1] :]
+    texts = [tokenizer(prompt, return_tensors="pt") for prompt in PROMPTS]
+    return [
+        model.generate(**ids, max_new_tokens=12, do_sample=False)[0][ids.input_ids.shape[1] :].tolist()
+        for ids in texts
+    ]
+
+
+@pytest.fixture(scope="module")
+def forbidding(base, adapter, tmp_path_factory):
+    """Return the model whose authors forbid what it would say first, and a token that it does not have."""
+    folder = loads.copy(base, tmp_path_factory.mktemp("model") / "forbidding")
+    first = [answer[0] for answer in greedy(base, adapter)]
+    loads.edit_json(folder / "generation_config.json", suppress_tokens=[*first, 258883])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vllm(forbidding, adapter):
+    from conftest import listening
+    from llmserving.server import load
+    from llmserving.settings import from_mapping
+
+    folders = {"model_dir": forbidding, "checkpoint_dir": adapter}
+    settings = from_mapping({**folders, "model_name": "tiny", "engine": "vllm"})
+    with listening(load(settings)) as running:
+        yield running
+
+
+def test_greedy_text_is_that_of_the_merged_model_without_what_its_authors_forbid(vllm, base, forbidding, adapter):
+    answers = greedy(forbidding, adapter)
+    assert all(answer[0] != before[0] for answer, before in zip(answers, greedy(base, adapter), strict=True))
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
         body = {"prompt": prompt, "temperature": 0, "max_tokens": 12}
         text = vllm.post("/v1/completions", body).json()["choices"][0]["text"]
-        assert tokenizer.decode(out, skip_special_tokens=True).startswith(text)
+        assert vllm.server.tokenizer.decode(answer).startswith(text)
+        biased = {**body, "logit_bias": {str(first[0]): 100 for first in greedy(base, adapter)}}
+        assert vllm.post("/v1/completions", biased).json()["choices"][0]["text"] == text
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     logprobs: int | None = None  # None: none wanted; 0: of the chosen token; k: of the k likeliest too
     stop_ids: frozenset[int] = frozenset()
+    suppressed: frozenset[int] = frozenset()  # never in an answer, whatever a bias says
     schema: Mapping[str, object] | None = None  # a response format, for an engine that has "response_format"
     request: int = field(default_factory=REQUESTS.__next__, compare=False)
 

@@ -89,6 +89,11 @@ def _complete(settings: Settings, engine: Engine, vectors: Vectors | None) -> Lo
 
     folders = loading.find_folders(settings)
     advice = loading.read_advice(folders)
+    if advice.unheeded:
+        log.warning(
+            "generation_config.json advises what would change the words of an answer and is not done here: %s",
+            ", ".join(advice.unheeded),
+        )
     trust = settings.trust_remote_code
     tokenizer = ModelTokenizer(
         *folders.tokenizers, trust=trust, stop_ids=advice.stop_ids, template=settings.chat_template
@@ -99,7 +104,7 @@ def _complete(settings: Settings, engine: Engine, vectors: Vectors | None) -> Lo
     if vectors is not None:
         folder = settings.embedding_model_dir
         embedder = _embedder(folder, vectors, trust=trust) if folder else Embedder(tokenizer, vectors)
-    return Loaded(engine, tokenizer, advice.sampling, embedder)
+    return Loaded(engine, tokenizer, {**advice.sampling, "suppressed": advice.suppressed}, embedder)
 
 
 def _embedder(folder: Path, vectors: Vectors, *, trust: bool) -> Embedder:

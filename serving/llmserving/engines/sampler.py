@@ -37,6 +37,7 @@ class SequenceState:
         self._prompt = prompt
         self._is_penalised = Penalties.are_wanted(sampling)
         self._penalties: Penalties | None = None  # until there are logits
+        self._suppressed: torch.Tensor | None = None
         self._generator: torch.Generator | None = None
         if sampling.seed is not None:
             self._generator = torch.Generator(device)
@@ -52,16 +53,30 @@ class SequenceState:
         wanted = self.sampling
         return wanted.temperature == 0 and wanted.logprobs is None and not self._is_penalised
 
+    def takes(self, likeliest: int) -> bool:
+        """Return whether the likeliest token is the answer without a further look."""
+        return self.is_plain and likeliest not in self.sampling.suppressed
+
     def choose(self, logits: torch.Tensor) -> int:
         """Return the next token for logits of shape [vocabulary]."""
-        if self._is_penalised and self._penalties is None:
-            self._penalties = Penalties(self._prompt, self.sampling, logits)
-        token_id = self._next(logits if self._penalties is None else self._penalties.apply(logits))
+        token_id = self._next(self._scores(logits))
         if self.sampling.logprobs is not None:
             self.reports.append(report(logits, token_id, self.sampling.logprobs))
         if self._penalties is not None:
             self._penalties.count(token_id)
         return token_id
+
+    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return what penalties and biases make of logits, without what is in no answer."""
+        if self._is_penalised and self._penalties is None:
+            self._penalties = Penalties(self._prompt, self.sampling, logits)
+        scores = logits if self._penalties is None else self._penalties.apply(logits)
+        if not self.sampling.suppressed:
+            return scores
+        if self._suppressed is None:
+            there = [token for token in self.sampling.suppressed if token < len(logits)]
+            self._suppressed = torch.tensor(there, dtype=torch.long, device=logits.device)
+        return scores.index_fill(0, self._suppressed, -math.inf)
 
     def _next(self, scores: torch.Tensor) -> int:
         wanted = self.sampling
@@ -74,12 +89,13 @@ def choose(logits: torch.Tensor, states: Sequence[SequenceState | None]) -> torc
     What goes wrong in one row is that sequence's failure: the others have their tokens.
     """
     best, chosen = logits.max(dim=-1)
-    for row, (state, sound) in enumerate(zip(states, best.isfinite().tolist(), strict=True)):
+    rows = zip(states, best.isfinite().tolist(), chosen.tolist(), strict=True)
+    for row, (state, sound, token) in enumerate(rows):
         if state is None:
             continue
         if not sound:
             state.failure = NO_NUMBERS
-        elif not state.is_plain:
+        elif not state.takes(token):
             chosen[row] = attempt(state, logits[row], otherwise=chosen[row])
     return chosen
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
 
 from llmserving import loading
-from llmserving.engines.base import EngineDeadError, Stats, Token, Vocabulary
+from llmserving.engines.base import EngineDeadError, SequenceError, Stats, Token, Vocabulary
 from llmserving.engines.encoder import load_encoder
 from llmserving.files.adapters import largest_rank, read_config
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from llmserving.loading import Folders
     from llmserving.settings import Settings
 
+MOST_BIASES = 1024
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
@@ -59,7 +61,7 @@ class VllmEngine:
         try:
             async for output in self._engine.generate(
                 TokensPrompt(prompt_token_ids=list(prompt)),
-                sampling_parameters(sampling),
+                sampling_parameters(sampling, self.vocabulary),
                 f"sequence-{next(self._ids)}",
                 lora_request=self._adapter,
             ):
@@ -112,8 +114,15 @@ def lora_rank(adapter: Mapping[str, Any]) -> int:
     return next((size for size in LORA_RANKS if size >= largest), largest)
 
 
-def sampling_parameters(sampling: Sampling) -> SamplingParams:
-    """Return vLLM's parameters; text, stop strings and the end of an answer are decided here and not there."""
+def sampling_parameters(sampling: Sampling, vocabulary: Vocabulary) -> SamplingParams:
+    """Return vLLM's parameters; text, stop strings and the end of an answer are decided here and not there.
+
+    Raise SequenceError for more biases than vLLM holds: one more would end its worker.
+    """
+    suppressed = {token: -math.inf for token in sampling.suppressed if token < vocabulary.chosen}
+    biases = {**sampling.logit_bias, **suppressed}
+    if len(biases) > MOST_BIASES:
+        raise SequenceError(f"logit_bias: {MOST_BIASES - len(suppressed)} tokens at most with this model")
     return SamplingParams(
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
@@ -124,7 +133,7 @@ def sampling_parameters(sampling: Sampling) -> SamplingParams:
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
         repetition_penalty=sampling.repetition_penalty,
-        logit_bias=dict(sampling.logit_bias) or None,
+        logit_bias=biases or None,
         logprobs=sampling.logprobs,
         ignore_eos=True,
         stop_token_ids=sorted(sampling.stop_ids),

@@ -1,4 +1,7 @@
-"""The authors' advice on sampling, and the ids that end an answer, read field by field: others end no start."""
+"""The authors' advice on sampling, and the ids that end an answer or are never in one, read field by field.
+
+What else is in the file ends no start; what of it would change an answer's words is known by name, to be said.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,15 @@ FILE = "generation_config.json"
 
 @dataclass(frozen=True)
 class Advice:
-    """What a request that says nothing gets, and what ends an answer: chat models have several ids."""
+    """What a request that says nothing gets, what ends an answer (chat models have several ids), what is in none.
+
+    `unheeded` are the names of what changes words in transformers, and is not done here.
+    """
 
     sampling: Mapping[str, float] = field(default_factory=dict)
     stop_ids: frozenset[int] = frozenset()
+    suppressed: frozenset[int] = frozenset()
+    unheeded: tuple[str, ...] = ()
 
 
 # As a request's own values are bounded.
@@ -31,17 +39,56 @@ BOUNDS: dict[str, tuple[Callable[[float], bool], str]] = {
     "repetition_penalty": (lambda value: 0.01 <= value <= 10, "0.01 to 10"),  # noqa: PLR2004
 }
 
+# What else changes the words of an answer in transformers' `generate`: the values, beside null, that change none.
+NEUTRAL: dict[str, tuple[object, ...]] = {
+    "bad_words_ids": ([],),  # of several tokens: a single one is suppressed
+    "begin_suppress_tokens": ([],),
+    "constraints": ([],),
+    "dola_layers": (),
+    "encoder_no_repeat_ngram_size": (0,),
+    "encoder_repetition_penalty": (1,),
+    "epsilon_cutoff": (0, 1),
+    "eta_cutoff": (0, 1),
+    "exponential_decay_length_penalty": (),
+    "force_words_ids": ([],),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "guidance_scale": (1,),
+    "min_length": (0,),
+    "min_new_tokens": (0,),
+    "no_repeat_ngram_size": (0,),
+    "num_beam_groups": (1,),
+    "num_beams": (1,),
+    "penalty_alpha": (0,),
+    "sequence_bias": ([], {}),
+    "stop_strings": ([],),
+    "token_healing": (False,),
+    "top_h": (),
+    "typical_p": (1,),
+    "watermarking_config": (),
+}
+
 
 def read_advice(folders: Folders) -> Advice:
     """Return the advice of the adapter's folder, else of the weights'; raise ValueError for a value that cannot be."""
     for folder in (folders.adapter, folders.weights):
         if folder is not None and (folder / FILE).is_file():
-            said = read_object(folder / FILE)
-            return Advice(_sampling(folder / FILE, said), _stop_ids(folder / FILE, said.get("eos_token_id")))
+            return _advice(folder / FILE, read_object(folder / FILE))
     config = read_object(folders.weights / CONFIG)
     text = config.get("text_config")
     ids = config.get("eos_token_id", text.get("eos_token_id") if isinstance(text, dict) else None)
-    return Advice({}, _stop_ids(folders.weights / CONFIG, ids))
+    return Advice({}, _ids(folders.weights / CONFIG, "eos_token_id", ids))
+
+
+def _advice(path: Path, said: Mapping[str, Any]) -> Advice:
+    stop_ids = _ids(path, "eos_token_id", said.get("eos_token_id"))
+    words = said.get("bad_words_ids")
+    single = [word for word in words if isinstance(word, list) and len(word) == 1] if isinstance(words, list) else []
+    suppressed = _ids(path, "suppress_tokens", said.get("suppress_tokens"))
+    bad = _ids(path, "bad_words_ids", single) - stop_ids  # as transformers has it: an answer may end
+    left = dict(said) | ({"bad_words_ids": None} if single and len(single) == len(words or ()) else {})
+    unheeded = tuple(name for name, values in NEUTRAL.items() if left.get(name) not in (None, *values))
+    return Advice(_sampling(path, said), stop_ids, suppressed | bad, unheeded)
 
 
 def _sampling(path: Path, said: Mapping[str, Any]) -> dict[str, float]:
@@ -59,11 +106,11 @@ def _sampling(path: Path, said: Mapping[str, Any]) -> dict[str, float]:
     return values
 
 
-def _stop_ids(path: Path, said: object) -> frozenset[int]:
+def _ids(path: Path, name: str, said: object) -> frozenset[int]:
     ids = list(_flat(said))
     wrong = [value for value in ids if isinstance(value, bool) or not isinstance(value, int) or value < 0]
     if wrong:
-        raise ValueError(f"{path}: eos_token_id {said!r}: token ids are whole numbers")
+        raise ValueError(f"{path}: {name} {said!r}: token ids are whole numbers")
     return frozenset(ids)  # type: ignore[arg-type]  # the others are refused
 
 
