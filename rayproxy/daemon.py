@@ -54,6 +54,7 @@ def run(settings: Settings) -> int:
     if IN_CLUSTER:  # nginx shares the pod's processes and must not read the token out of this one
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     try:
+        wiring.check_access_log(settings)
         with _locked(settings.state):
             return App(settings).run()
     finally:

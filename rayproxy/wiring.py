@@ -27,7 +27,7 @@ from rayproxy.listen import kernel_has_ipv6, parse_listen
 from rayproxy.model import Key, Resource
 from rayproxy.name_policy import NamePolicy
 from rayproxy.nginx import render
-from rayproxy.nginx.process import ConfigRefusedError, ManagedNginx, Nginx
+from rayproxy.nginx.process import ConfigRefusedError, ManagedNginx, Nginx, NginxError
 from rayproxy.nginx.render import SAMPLE, revision_conf
 from rayproxy.nginx.revisions import Revision, Revisions
 from rayproxy.nginx.templates import BUILT_IN, LocationTemplate, TemplateError
@@ -143,6 +143,19 @@ def make_nginx(settings: Settings, stop: threading.Event) -> Nginx:
     """Make what speaks to nginx."""
     kind = ManagedNginx if settings.nginx == "managed" else Nginx
     return kind(settings.nginx_binary, settings.state, stop, settings.reload_timeout)
+
+
+def check_access_log(settings: Settings) -> None:
+    """Open what nginx would log to; raise NginxError where it is this process's own and cannot be opened anew."""
+    if not settings.access_log or settings.nginx != "managed":
+        return
+    try:
+        os.close(os.open("/dev/stdout", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
+    except OSError as error:
+        raise NginxError(
+            f"RAYPROXY_ACCESS_LOG: nginx cannot open this standard output ({error.strerror}), as where it is a socket "
+            "to systemd's journal: lead it to a file or a pipe (StandardOutput=append:FILE), or log no requests"
+        ) from error
 
 
 def make_revisions(settings: Settings, root: Path | None = None) -> Revisions:

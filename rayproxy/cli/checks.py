@@ -30,6 +30,8 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         yield f"variable {variable}", f"is no setting, so nothing comes of it: is {setting} meant?"
     yield f"state folder {settings.state}", _state(settings)
     yield f"nginx binary {settings.nginx_binary} takes the configuration", _nginx(settings)
+    if settings.access_log:
+        yield "access log", _caught(lambda: wiring.check_access_log(settings))
     yield f"location template {settings.template}{_not_for(settings)}", _caught(lambda: _template(settings))
     if settings.name_policy:
         yield f"name policy {settings.name_policy}", _caught(lambda: _policy(settings))

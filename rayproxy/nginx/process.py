@@ -79,17 +79,19 @@ class Nginx:
     def test(self, conf: Path) -> None:
         """Run `nginx -t` on a tree; raise ConfigRefusedError with its words, NginxError where it cannot run."""
         started = time.monotonic()
-        with self._spawn("-t", "-q", "-c", str(conf), stderr=subprocess.PIPE) as process:
+        # What it would log to is no part of the configuration: an nginx of another container has an output of its own.
+        with self._spawn("-t", "-q", "-c", str(conf), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             words = self._words(process, conf)
         self._test_seconds = time.monotonic() - started
         if process.returncode != 0:
             raise ConfigRefusedError(_reason(words) or f"nginx -t exited with {process.returncode}")
 
-    def _spawn(self, *arguments: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
+    def _spawn(self, *arguments: str, stdout: int | None = None, stderr: int | None = None) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(  # noqa: S603 - fixed arguments, no shell
                 [self.binary, *arguments],
                 stdin=subprocess.DEVNULL,
+                stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,  # a Ctrl-C in the terminal is the daemon's alone
             )

@@ -341,3 +341,31 @@ def test_an_admin_port_that_is_taken_is_named(daemon: Daemon):
             f"cannot listen on {address}: Address already in use; choose another address with RAYPROXY_ADMIN_LISTEN"
         )
         assert words in daemon.told()
+
+
+def onto_a_socket(daemon: Daemon, command: str) -> tuple[int, str]:
+    """Run a command whose standard output is a socket, as below systemd; return its exit code and its words."""
+    own, its = socket.socketpair()
+    with own, its:
+        ran = subprocess.run(
+            [sys.executable, "-m", "rayproxy", command],
+            env=daemon.environment, stdout=its.fileno(), stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        its.close()
+        return ran.returncode, ran.stderr + own.makefile().read()
+
+
+@pytest.mark.fault(149)
+def test_an_access_log_onto_a_socket_which_nginx_cannot_open_is_refused_with_what_to_do(daemon: Daemon):
+    daemon.environment["RAYPROXY_ACCESS_LOG"] = "true"
+    for command in ("run", "check"):
+        code, words = onto_a_socket(daemon, command)
+        assert code == 1
+        assert "RAYPROXY_ACCESS_LOG: nginx cannot open this standard output (No such device or address)" in words
+        assert "StandardOutput=append:FILE" in words
+
+
+def test_an_nginx_of_another_container_has_an_output_of_its_own(daemon: Daemon):
+    daemon.environment |= {"RAYPROXY_ACCESS_LOG": "true", "RAYPROXY_NGINX": "external"}
+    code, words = onto_a_socket(daemon, "check")
+    assert (code, "FAIL" in words) == (0, False), words
