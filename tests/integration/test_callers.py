@@ -16,6 +16,7 @@ from tests.support.daemon import Daemon
 from tests.support.http import Answer, free_port, request
 from tests.support.manifests import Manifests, rayservice, routed_names, service
 from tests.support.processes import workers
+from tests.support.raw import exchange
 from tests.support.upstream import Upstream
 from tests.support.waiting import until
 
@@ -280,3 +281,29 @@ def test_a_request_that_does_not_arrive_is_cut_without_an_answer_and_is_408_in_t
             with pytest.raises(ConnectionResetError):
                 caller.recv(1)
     until("both are told", lambda: daemon.told().count('"status":408,"bytes":0,') == len(halves))
+
+
+ODD = [
+    b"GET /apis/rayservice/chat/\xff HTTP/1.0\r\n\r\n", b"GET /apis/rayservice/chat/a?b=\xe4\xbd HTTP/1.0\r\n\r\n",
+    b'GET /apis/rayservice/chat/"\\{}?"\xc3\xa4 HTTP/1.0\r\n\r\n', b"GET /apis/rayservice/chat/\r\n",
+    b"\xff / HTTP/1.0\r\n\r\n", b"GET /\x00 HTTP/1.0\r\n\r\n", b"GET /" + b"a" * 70_000 + b"\xff HTTP/1.0\r\n\r\n",
+    b"GET http://\xff/ HTTP/1.0\r\n\r\n", b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n\xff\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.fault(150)
+def test_each_line_of_the_log_of_calls_is_json_whatever_bytes_a_caller_sends(new_daemon: Start, manifests: Manifests):
+    manifests.routed("chat")
+    daemon = new_daemon(WORKERS="1", ACCESS_LOG="true").start()
+    for text in ODD:
+        exchange(daemon.port, text)
+    lines = until("all are told", lambda: _lines(daemon) if len(_lines(daemon)) == len(ODD) else None)
+    told = [json.loads(line) for line in lines]
+    assert [each["uri"] for each in told[:4]] == [
+        "/apis/rayservice/chat/...", "/apis/rayservice/chat/a?b=...", '/apis/rayservice/chat/"\\{}?"...',
+        "/apis/rayservice/chat/",
+    ]  # fmt: skip
+
+
+def _lines(daemon: Daemon) -> list[bytes]:
+    return [line for line in daemon.log.read_bytes().splitlines() if line.startswith(b'{"time"')]
