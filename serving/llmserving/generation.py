@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmserving.errors import ApiError
-from llmserving.text import Detokenizer, StopScanner
+from llmserving.stops import StopScanner
+from llmserving.text import Detokenizer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -70,7 +71,7 @@ async def continue_text(
 ) -> AsyncGenerator[Delta, None]:
     """Yield one sequence's text in whole characters, up to its end, a stop string or its length."""
     detokenizer = Detokenizer(tokenizer, sequence.prompt[-CONTEXT:] if sequence.continues else ())
-    scanner = StopScanner(sequence.stop)
+    scanner = StopScanner(sequence.stop, tokenizer.special_tokens)
     pending: list[Token] = []
     ended: int | None = None
     async with aclosing(engine.submit(sequence.prompt, sequence.sampling)) as tokens:
@@ -79,13 +80,13 @@ async def continue_text(
             if token.id in sequence.sampling.stop_ids:
                 ended = token.id
                 break
-            text, stop = scanner.push(detokenizer.push(token.id))
+            text, stop = scanner.push(detokenizer.push(token.id) + scanner.mark(token.id))
             if stop is not None:
                 yield Delta(sequence.index, text, tuple(pending), "stop", stop)
                 return
             yield Delta(sequence.index, text, tuple(pending))
             pending.clear()
-    text, stop = scanner.push(detokenizer.finish())
+    text, stop = scanner.push(detokenizer.finish() + ("" if ended is None else scanner.mark(ended)))
     finish = "length" if ended is None and stop is None else "stop"
     yield Delta(sequence.index, text + ("" if stop is not None else scanner.finish()), tuple(pending), finish, stop)
 

@@ -1,4 +1,4 @@
-"""Token ids to text as they come: whole characters only, cut exactly at stop strings. No I/O."""
+"""Token ids to text as they come: whole characters only. No I/O."""
 
 from __future__ import annotations
 
@@ -143,33 +143,3 @@ class Pieces:
         """Return the tokens of what stands before a token, and the length of their text."""
         ids = letter(self._tokenizer)
         return ids, len(self._tokenizer.decode(ids))
-
-
-class StopScanner:
-    """Let text through up to the first stop string, holding back what may be the beginning of one."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stops)
-        self._held = ""
-
-    def push(self, text: str) -> tuple[str, str | None]:
-        """Return the text that is safe to send, and the stop string if it was reached."""
-        text = self._held + text
-        found = [(text.find(stop) + len(stop), -len(stop), stop) for stop in self._stops if stop in text]
-        if found:  # the one that is complete first, however the text was cut into pieces
-            end, _, stop = min(found)
-            self._held = ""
-            return text[: end - len(stop)], stop
-        keep = max((self._overlap(text, stop) for stop in self._stops), default=0)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep], None
-
-    def finish(self) -> str:
-        """Return what was held back: it was no stop string after all."""
-        return self._held
-
-    @staticmethod
-    def _overlap(text: str, stop: str) -> int:
-        """Return the length of the longest end of the text that a stop string begins with."""
-        lengths = range(min(len(stop) - 1, len(text)), 0, -1)
-        return next((length for length in lengths if text.endswith(stop[:length])), 0)

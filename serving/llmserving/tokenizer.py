@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llmserving import rendering
@@ -29,6 +30,7 @@ class Tokenizer(Protocol):
     vocabulary_size: int
     longest_token: int  # in characters
     spelling: Spelling
+    special_tokens: Mapping[str, int]  # that have no text, by their names
     has_chat_template: bool
     template_options: frozenset[str]  # what the chat template reads and a caller may set
 
@@ -52,6 +54,7 @@ class ByteTokenizer:
     vocabulary_size = BYTES + 1
     longest_token = 1
     spelling = Spelling(lambda token_id: bytes([token_id]) if token_id < BYTES else b"")
+    special_tokens: Mapping[str, int] = MappingProxyType({"</s>": BYTES})
     has_chat_template = True
     template_options: frozenset[str] = frozenset()
 
@@ -91,6 +94,10 @@ class ModelTokenizer:
         self.vocabulary_size = max(vocabulary.values()) + 1
         self.longest_token = max(map(len, vocabulary))
         self.spelling = spelling_of(self._tokenizer)
+        named = {*self._tokenizer.get_added_vocab(), *self._tokenizer.all_special_tokens} & vocabulary.keys()
+        self.special_tokens: Mapping[str, int] = {
+            name: vocabulary[name] for name in named if self.spelling.raw(vocabulary[name]) == b""
+        }
         self.has_chat_template = False
         self.template_options: frozenset[str] = frozenset()
         self._form = Form()

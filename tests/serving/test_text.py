@@ -1,13 +1,11 @@
-"""Tokens to text: whole characters, exact stop strings, the same text as decoding everything at once."""
-
-import random
+"""Tokens to text: whole characters, the same text as decoding everything at once."""
 
 import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kinds import BYTE_FALLBACK, COMPLETE, EXACT, RIGHTER, kind
-from llmserving.text import Detokenizer, Pieces, StopScanner
+from llmserving.text import Detokenizer, Pieces
 from llmserving.tokenizer import ByteTokenizer
 from sentences import SENTENCES
 from tokenizers.decoders import DecodeStream
@@ -188,51 +186,3 @@ def test_the_text_of_a_token_keeps_its_leading_blank(name):
 def test_a_special_token_is_named():
     for name in ("byte level", "byte fallback"):
         assert Pieces(kind(name)).piece(2) == ("</s>", b"</s>")
-
-
-# Stop strings
-
-
-def scan(stops, pieces):
-    scanner, sent = StopScanner(stops), []
-    for piece in pieces:
-        text, stop = scanner.push(piece)
-        sent.append(text)
-        if stop is not None:
-            return "".join(sent), stop
-    return "".join([*sent, scanner.finish()]), None
-
-
-def test_text_is_cut_exactly_before_a_stop_string_that_spans_pieces():
-    assert scan(["\n\n"], ["one\n", "\ntwo"]) == ("one", "\n\n")
-
-
-def test_what_looked_like_a_stop_string_is_sent_when_it_is_none():
-    assert scan(["###"], ["a#", "#", "b", "##"]) == ("a##b##", None)
-
-
-def test_the_stop_string_that_is_complete_first_wins():
-    assert scan(["cd", "b"], ["abcd"]) == ("a", "b")
-    assert scan(["abcd", "b"], ["abcd"]) == ("a", "b")
-    assert scan(["b", "ab"], ["ab"]) == ("", "ab")
-
-
-def test_a_stop_string_that_overlaps_itself_is_found():
-    assert scan(["aab"], ["a", "a", "a", "b", "c"]) == ("a", "aab")
-
-
-def test_the_cut_does_not_depend_on_how_the_text_came_in_pieces():
-    random_ = random.Random(7)
-    for _ in range(500):
-        text = "".join(random_.choices("ab你", k=12))
-        stops = ["".join(random_.choices("ab你", k=random_.randint(1, 4))) for _ in range(3)]
-        cuts = sorted(random_.choices(range(13), k=4))
-        pieces = [text[i:j] for i, j in zip([0, *cuts], [*cuts, 12], strict=True)]
-        assert scan(stops, pieces) == scan(stops, text)
-        assert scan(stops, [text]) == scan(stops, text)
-
-
-def test_no_more_than_the_beginning_of_a_stop_string_is_held_back():
-    scanner = StopScanner(["stop"])
-    assert scanner.push("text st") == ("text ", None)
-    assert scanner.push("ill") == ("still", None)

@@ -63,7 +63,7 @@ SAMPLING = {
     "mirostat": Refusal((0,), SAMPLING_ELSEWHERE),
     "no_repeat_ngram_size": Refusal((0,), SAMPLING_ELSEWHERE),
     "logits_processors": Refusal(([],), SAMPLING_ELSEWHERE),
-    "stop_token_ids": Refusal(([],), "stop takes strings"),
+    "stop_token_ids": Refusal(([],), "stop takes strings, the names of special tokens too"),
     "bad_words": Refusal(([],), "logit_bias of -100 keeps a token out"),
     "allowed_token_ids": Refusal((), "logit_bias is what this server knows"),
     "include_stop_str_in_output": Refusal((False,), "a stop string is never part of the answer"),

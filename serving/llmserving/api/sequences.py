@@ -163,7 +163,7 @@ def openai_sequences(
         "logit_bias": _biases(server, body.logit_bias or {}),
         "logprobs": body.top_logprobs_wanted,
         "schema": _schema(server, body.response_format),
-        "stop_ids": frozenset() if body.ignore_eos else None,
+        "stop_ids": _stop_ids(server, body),
         "request": next(REQUESTS),
     }
     sequences = []
@@ -175,6 +175,13 @@ def openai_sequences(
                 SequenceRequest(place * n + copy, prompt, replace(how, seed=seed), body.stops, copy, continues)
             )
     return sequences
+
+
+def _stop_ids(server: Server, body: OpenAIFields) -> frozenset[int]:
+    """Return the tokens that end an answer: the model's own, and special ones that are a stop string."""
+    special = server.tokenizer.special_tokens
+    named = frozenset(special[stop] for stop in body.stops if stop in special)
+    return named if body.ignore_eos else named | server.tokenizer.stop_ids
 
 
 def check_stream_options(body: OpenAIFields) -> None:
