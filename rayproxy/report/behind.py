@@ -98,6 +98,13 @@ class Turns:
         stayed = (ref for ref, (_, since) in self._seen.items() if now - since >= HOLD)
         return [self._turn(ref, looks.found[ref]) for ref in stayed if self._is_news(ref, looks.found[ref])]
 
+    def lasting(self, ref: Ref, looks: Looks) -> Turn | None:
+        """Return that a route goes on to be unavailable, where that was told, in the words of today."""
+        found = looks.found.get(ref)
+        if found is None or found.state != UNAVAILABLE or ref not in self._told:
+            return None
+        return Turn(ref, UNAVAILABLE, found.words)
+
     def _since(self, ref: Ref, state: str, now: float) -> tuple[str, float]:
         before = self._seen.get(ref)
         return before if before and before[0] == state else (state, now)

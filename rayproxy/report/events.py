@@ -1,12 +1,11 @@
 """Kubernetes Events on the routed objects, so that `kubectl describe` says what the proxy thinks.
 
-Replicas need no leader for them: an Event's name is a hash of what it says, so the second one to write it gets 409,
-which is success.
+Replicas need no leader for them: an Event's name is a hash of what it says and when (`happenings`), so the second one
+to write it gets 409, which is success.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from rayproxy.objects import rfc3339
 from rayproxy.report.allowance import Allowance
 from rayproxy.report.behind import UNAVAILABLE, Turn
 from rayproxy.report.fair_queue import FairQueue
+from rayproxy.report.happenings import Happenings
 from rayproxy.report.status import ACCEPTED, PENDING, REFUSED, REJECTED, SUSPENDED, Status
 
 QUEUE = 10_000
@@ -39,17 +39,19 @@ class Event:
     message: str
     key: str = ""  # what names it among those of its reason; default: the message
 
-    def body(self, now: str) -> dict[str, Any]:
-        """Return the object to POST; `now` is RFC 3339."""
+    @property
+    def says(self) -> str:
+        """Return what makes it another Event than those that say something else."""
+        return f"{self.uid}\0{self.type}\0{self.reason}\0{self.key or self.message}"
+
+    def body(self, name: str, now: str) -> dict[str, Any]:
+        """Return the object to POST; `name` tells it from the object's others, `now` is RFC 3339."""
         kind = KINDS[self.ref.kind]
         stem = self.ref.name[:180].rstrip("-.")
-        digest = hashlib.sha256(
-            f"{self.uid}\0{self.type}\0{self.reason}\0{self.key or self.message}".encode()
-        ).hexdigest()
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{stem}.rayproxy-{digest[:16]}", "namespace": self.ref.namespace},
+            "metadata": {"name": f"{stem}.rayproxy-{name}", "namespace": self.ref.namespace},
             "involvedObject": {
                 "apiVersion": kind.api_version, "kind": kind.routed.kind,
                 "namespace": self.ref.namespace, "name": self.ref.name, "uid": self.uid,
@@ -111,8 +113,9 @@ class Recorder:
     def __init__(self, api: ApiServer, failed: Callable[[str], None]) -> None:
         self._api = api
         self._failed = failed
-        self._events: FairQueue[Event] = FairQueue(QUEUE)
+        self._events: FairQueue[tuple[Event, str, float]] = FairQueue(QUEUE)  # with its name, and when it happened
         self._allowance = Allowance()
+        self._happenings = Happenings()
 
     def record(self, event: Event) -> None:
         """Queue an Event; when thousands wait already, one of the namespace that has most is dropped and counted.
@@ -123,16 +126,17 @@ class Recorder:
             return
         if not self._allowance.take(event.ref, time.monotonic()):
             return
-        if not self._events.put(event.ref.namespace, event):
+        now = time.time()
+        if not self._events.put(event.ref.namespace, (event, self._happenings.name(event.says, now), now)):
             self._failed("too many Events are waiting")
 
     def run(self) -> None:
         """Write what is recorded, for ever."""
         while True:
-            event = self._events.get()
-            now = rfc3339(time.time())
+            event, name, happened = self._events.get()
+            body = event.body(name, rfc3339(happened))
             try:
-                self._api.send("POST", f"/api/v1/namespaces/{event.ref.namespace}/events", event.body(now))
+                self._api.send("POST", f"/api/v1/namespaces/{event.ref.namespace}/events", body)
             except ApiError as error:
                 if error.status != HTTPStatus.CONFLICT:
                     self._failed(str(error))

@@ -21,6 +21,7 @@ from rayproxy.reconcile.reconciler import Outcome
 from rayproxy.report import status
 from rayproxy.report.behind import HOLD, UNAVAILABLE, Looks, Turns
 from rayproxy.report.events import Event, about, turned
+from rayproxy.report.happenings import is_due
 from rayproxy.report.metrics import Metrics
 from rayproxy.report.status import ACCEPTED, PENDING, Status
 from rayproxy.sources.base import MissingSourceError, NotSyncedError, UnconfirmedError
@@ -60,6 +61,7 @@ class Reporter:
         self._turns = Turns(told)
         self._written = False
         self._warned: set[tuple[Ref, str]] = set()
+        self._reminded = time.time()
         self._problems: tuple[str, ...] = ()
         self._failure = ""
         self._refusals: set[str] = set()
@@ -125,6 +127,7 @@ class Reporter:
         self._metrics.workers.labels("draining").set(draining)
         self._look_at_pending()
         self._look_behind()
+        self._remind()
 
     def contact(self, resource: str) -> None:
         """Note an answer of the source."""
@@ -222,6 +225,23 @@ class Reporter:
                     self._record(event)
                 self._log.warning("pending too long", **_name(ref), since=entry.since, message=entry.message)
         self._metrics.pending_longest.set(longest)
+
+    def _remind(self) -> None:
+        """Tell again what goes on to be wrong, before the API server forgets that it was told."""
+        last, self._reminded = self._reminded, time.time()
+        for entry in self._statuses.values() if self.served else ():
+            event = self._lasting(entry)
+            if event and is_due(entry.uid, last, self._reminded):
+                self._record(event)
+
+    def _lasting(self, entry: Status) -> Event | None:
+        """Return the Event for what goes on to be wrong with an object."""
+        if entry.state in (status.REJECTED, status.REFUSED):
+            return about(entry)
+        if entry.state == PENDING:
+            return about(entry, too_long=True) if (entry.ref, entry.since) in self._warned else None
+        turn = self._turns.lasting(entry.ref, self._looks)
+        return turned(turn, entry.uid) if turn else None
 
     def _counts(self, outcome: Outcome) -> dict[str, int]:
         changes = outcome.changes

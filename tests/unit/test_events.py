@@ -15,6 +15,7 @@ from rayproxy.reconcile.plan import Changes
 from rayproxy.reconcile.reconciler import Outcome
 from rayproxy.report.behind import READY, UNAVAILABLE, Turn
 from rayproxy.report.events import Event, about, turned
+from rayproxy.report.happenings import Happenings
 from rayproxy.report.metrics import Metrics
 from rayproxy.report.reporter import Reporter
 from rayproxy.report.status import ACCEPTED, PENDING, REFUSED, REJECTED, SUSPENDED, Status
@@ -26,7 +27,7 @@ LATER = "2026-01-01T00:00:09Z"
 
 
 def name(event: Event) -> str:
-    return event.body("now")["metadata"]["name"]
+    return Happenings().name(event.says, 0.0)
 
 
 def test_an_accepted_route_is_told_with_where_it_goes():
@@ -129,7 +130,7 @@ def test_what_differs_is_another_event():
 
 @given(st.from_regex(SUBDOMAIN, fullmatch=True).filter(lambda text: len(text) <= 253), st.text(max_size=3000))
 def test_any_rayservice_gives_an_event_that_the_api_server_takes(rayservice: str, message: str):
-    body = Event(ref(rayservice, "ns"), "uid", "Warning", "RouteRejected", message).body("now")
+    body = Event(ref(rayservice, "ns"), "uid", "Warning", "RouteRejected", message).body("0" * 16, "now")
     called = body["metadata"]["name"]
     assert SUBDOMAIN.fullmatch(called)
     assert len(called) <= 253
@@ -138,4 +139,5 @@ def test_any_rayservice_gives_an_event_that_the_api_server_takes(rayservice: str
 
 
 def test_a_name_that_is_cut_at_a_dot_stays_a_name():
-    assert SUBDOMAIN.fullmatch(name(Event(ref("a" * 179 + "." + "b" * 60, "ns"), "uid", "Normal", "r", "m")))
+    event = Event(ref("a" * 179 + "." + "b" * 60, "ns"), "uid", "Normal", "r", "m")
+    assert SUBDOMAIN.fullmatch(event.body("0" * 16, "now")["metadata"]["name"])

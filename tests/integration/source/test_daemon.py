@@ -132,10 +132,10 @@ def read(obj):
     if obj["metadata"]["name"] == "poison-reflector":
         raise RuntimeError("a defect")
     return real_read(obj)
-def body(event, now):
+def body(event, *said):
     if event.ref.name == "poison.events":
         raise RuntimeError("a defect")
-    return real_body(event, now)
+    return real_body(event, *said)
 object.__setattr__(RAYSERVICES, "read", read)
 rayproxy.report.events.Event.body = body
 """
