@@ -58,6 +58,7 @@ class Desired:
     independent: bool  # no route's file can collide with another's: the template is one of our own
     settled: Settled = NOTHING  # before nginx's word
     damped: Damped = field(default_factory=Damped)
+    kept: tuple[Route, ...] = ()  # as they are live: nothing is known of their objects
 
     @property
     def told(self) -> tuple[Decision, ...]:
@@ -100,6 +101,7 @@ class Outcome:
     reloaded: bool
     again: float | None = None  # monotonic s, when changes may be served that wait for now
     waits: str = ""  # why nothing that was found to change is served
+    kept: tuple[Route, ...] = ()  # live routes of objects that cannot be read, so that nothing was decided of them
 
 
 class Reconciler:
@@ -147,7 +149,8 @@ class Reconciler:
         reloaded |= self._mend(candidate)
         self._damping.took(desired.decisions, time.monotonic())
         # 7. report: whoever called tells everyone
-        return Outcome(desired.told, desired.problems, candidate.name, changes, reloaded, desired.damped.again)
+        again, kept = desired.damped.again, desired.kept
+        return Outcome(desired.told, desired.problems, candidate.name, changes, reloaded, again, kept=kept)
 
     def _lacks_room(self, wishes: frozenset[str] = frozenset()) -> str:
         """Return why too many workers drain for one more reload, which these namespaces wish for, or ""."""
@@ -160,8 +163,10 @@ class Reconciler:
             raise DrainingError(waits)
         self._mend(live)
         told = replace(desired, decisions=served).told
-        again = desired.damped.again
-        return Outcome(told, desired.problems, live.name, Changes(), reloaded=False, again=again, waits=waits)
+        again, kept = desired.damped.again, desired.kept
+        return Outcome(
+            told, desired.problems, live.name, Changes(), reloaded=False, again=again, waits=waits, kept=kept
+        )
 
     def _mend(self, revision: Revision | None) -> bool:
         """Reload where nginx serves something else than this revision: restarted, or without a worker."""
@@ -206,10 +211,11 @@ class Reconciler:
         """Keep what is live where what should be is not known, or was refused by nginx as it is."""
         missing = {name: route for name, route in current.routes.items() if name not in desired.routes}
         unread = _unread(missing, desired.decisions)
-        kept = self._live({**_unknown(missing, desired.snapshot), **unread}, current)
-        refs = {route.ref for route in unread.values()}
-        decisions = tuple(_kept(each) if each.ref in refs else each for each in desired.decisions)
-        held = replace(desired, decisions=decisions, routes={**kept, **desired.routes})
+        live = self._live({**_unknown(missing, desired.snapshot), **unread}, current)
+        kept = {each.route.ref: each.route for each in live.values()}
+        decisions = tuple(_kept(each) if each.ref in kept else each for each in desired.decisions)
+        undecided = tuple(kept[ref] for ref in sorted(kept.keys() - {each.ref for each in decisions}))
+        held = replace(desired, decisions=decisions, routes={**live, **desired.routes}, kept=undecided)
         return self._without_refused(held, current)
 
     def _live(self, routes: Mapping[str, Route], current: Current) -> dict[str, Routed]:
@@ -318,8 +324,8 @@ def _unread(missing: Mapping[str, Route], decisions: tuple[Decision, ...]) -> di
 
 
 def _kept(decision: Decision) -> Decision:
-    """Return the rejection of an object whose live route stays."""
-    return replace(decision, message=decision.message + KEPT) if isinstance(decision, Rejection) else decision
+    """Return what is told of an object without a route of its own whose live one stays."""
+    return decision if isinstance(decision, Route) else replace(decision, message=decision.message + KEPT)
 
 
 def _leads_to(route: Route, there: Mapping[str, set[str] | None]) -> bool:

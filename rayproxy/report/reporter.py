@@ -161,9 +161,10 @@ class Reporter:
         self._metrics.contact.labels(resource).set_to_current_time()
 
     def _take(self, outcome: Outcome) -> None:
-        found = status.statuses(outcome.decisions, self._statuses, _now())
+        kept = status.kept(outcome.kept, self._statuses, _now())
+        found = kept | status.statuses(outcome.decisions, self._statuses, _now())
         self._metrics.count(entry.state for entry in found.values())
-        self._looks.take(outcome.decisions)
+        self._looks.take((*outcome.decisions, *outcome.kept))
         self._looks.again(_now())
         if found == self._statuses and not self._looks.changed and self._written and self._file.exists():
             return
@@ -202,6 +203,9 @@ class Reporter:
         self._looks.rest(time.monotonic() - started)
 
     def _announce(self, entry: Status, before: str) -> None:
+        if entry.message == status.KEPT:  # no Event: the object may be gone
+            self._log.info("route kept", **_name(entry.ref), backend=entry.backend, message=entry.message)
+            return
         if event := about(entry, before):
             self._record(event)
         write = self._log.warning if entry.state in (status.REJECTED, status.REFUSED) else self._log.info

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rayproxy.model import WHOLE, Decision, Pending, Ref, Refused, Rejection, Route, Suspended, Target
 from rayproxy.report.behind import UNAVAILABLE, Behind
 
+KEPT = "kept as it was: its object cannot be read at the moment"
 ACCEPTED, PENDING, SUSPENDED, REFUSED, REJECTED = STATES = "accepted", "pending", "suspended", "refused", "rejected"
 
 
@@ -47,6 +48,12 @@ def statuses(decisions: Iterable[Decision], before: Mapping[Ref, Status], now: s
             status = _status(decision, old.since)
         found[decision.ref] = status
     return found
+
+
+def kept(routes: Iterable[Route], before: Mapping[Ref, Status], now: str) -> dict[Ref, Status]:
+    """Return the status of live routes whose objects cannot be read: which objects these are was known before."""
+    known = (replace(route, uid=before[route.ref].uid) if route.ref in before else route for route in routes)
+    return {ref: replace(status, message=KEPT) for ref, status in statuses(known, before, now).items()}
 
 
 def _status(decision: Decision, since: str) -> Status:

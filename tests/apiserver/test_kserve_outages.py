@@ -151,6 +151,9 @@ def test_a_definition_that_goes_unseen_takes_no_route_from_a_service_that_is_the
     daemon.stop()
     daemon.start()
     assert answers(daemon, "chat")
+    until("told as kept", lambda: row(daemon, "chat")["message"].startswith("kept as it was"))
+    assert row(daemon, "chat")["state"] == "accepted"
+    assert "route gone" not in daemon.told()
     kserve.delete_service("goes-predictor")
     until("its Service is gone", lambda: "isvc-goes.conf" not in daemon.files())
     assert answers(daemon, "chat")

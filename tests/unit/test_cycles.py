@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from rayproxy.kinds.backend import Policy
 from rayproxy.ledger.file import FileStore
 from rayproxy.ledger.ledger import Ledger
-from rayproxy.model import Rejection, Route, Snapshot
+from rayproxy.model import Pending, Rejection, Route, Snapshot
 from rayproxy.name_policy import NamePolicy
 from rayproxy.nginx import linking
 from rayproxy.nginx.process import ConfigRefusedError, DrainingError
@@ -20,6 +22,11 @@ from rayproxy.nginx.revisions import Revisions
 from rayproxy.nginx.templates import load_location
 from rayproxy.reconcile.damping import FREE
 from rayproxy.reconcile.reconciler import Config, Outcome, Reconciler
+from rayproxy.report import status
+from rayproxy.report.events import Event
+from rayproxy.report.metrics import Metrics
+from rayproxy.report.reporter import Reporter
+from rayproxy.report.status import Status
 from rayproxy.settings import NginxSettings
 from tests.support import kserve, routes
 from tests.support.manifests import OLD, YOUNG, rayservice, service, snapshot
@@ -117,6 +124,45 @@ def test_a_route_that_is_held_while_its_objects_are_unknown_keeps_its_trust(cycl
     files = cycle.live(Snapshot({}, frozenset(known.objects)))
     assert files["trusted.conf"] == before["trusted.conf"]
     assert files["ray-chat.conf"] == before["ray-chat.conf"]
+
+
+@pytest.mark.fault(78)
+def test_a_route_whose_object_cannot_be_read_after_a_restart_is_told_as_kept_and_not_as_gone(
+    cycle: Cycle, tmp_path: Path
+):
+    def told(outcome: Outcome) -> tuple[list[str], list[Event], Status]:
+        events: list[Event] = []
+        registry = CollectorRegistry()
+        reporter = Reporter(Metrics(registry), tmp_path / "status.json", events.append, 600.0)  # as after a restart
+        with capture_logs() as lines:
+            reporter.done(outcome, 0.0, None)
+            reporter.done(outcome, 0.0, None)
+        assert registry.get_sample_value("rayproxy_routes", {"state": "accepted"}) == 1
+        (entry,) = status.read(tmp_path / "status.json").values()
+        return [line["event"] for line in lines if line["event"].startswith("route ")], events, entry
+
+    known = at("10.0.0.1")
+    cycle.live(known)
+    _, _, before = told(cycle.outcome)
+    cycle.live(Snapshot({}, frozenset(known.objects)))
+    assert cycle.outcome.decisions == ()
+    lines, events, entry = told(cycle.outcome)
+    assert (lines, events) == (["route kept"], [])
+    assert entry == replace(before, message="kept as it was: its object cannot be read at the moment")
+    cycle.live(known)
+    lines, _, entry = told(cycle.outcome)
+    assert (lines, entry) == (["route accepted"], before)
+
+
+@pytest.mark.fault(78)
+def test_what_is_told_of_an_object_whose_route_is_kept_says_so(cycle: Cycle):
+    cycle.live(at("10.0.0.1"))
+    ray = rayservice()
+    cycle.live(replace(snapshot(ray), unknown=frozenset(at("10.0.0.1").objects)))
+    (decision,) = cycle.outcome.decisions
+    assert isinstance(decision, Pending)
+    assert decision.message.endswith("; its last good version goes on being served")
+    assert cycle.outcome.kept == ()
 
 
 @pytest.mark.fault(78)
