@@ -27,8 +27,10 @@ from llmserving.files import folders  # noqa: E402 - lies beside this folder
 from llmserving.files.check import allows_pickle, check  # noqa: E402
 
 PYTHON = ROOT / ".venv-serving" / "bin" / "python"
-# What a trainer keeps beside a model to go on training: twice the weights, and no part of what is served.
-TRAINING = shutil.ignore_patterns(
+# No part of what is served. A trainer keeps twice the weights beside a model to go on training; what begins with a dot
+# is other programs' (.git, with tokens and the weights once more, .env, .cache), and no model is read from it.
+LEFT_OUT = shutil.ignore_patterns(
+    ".*",
     *("optimizer*.pt", "optimizer*.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth", "training_args.bin"),
     *("trainer_state.json", "global_step*", "checkpoint-[0-9]*", "runs", "wandb"),
 )
@@ -78,10 +80,12 @@ def refuse_strays(folder: Path) -> None:
     if folder.parent.name == "snapshots":
         own.append(folder.parents[1] / "blobs")
     for place, inner, files in os.walk(folder):
+        left_out = LEFT_OUT(place, [*inner, *files])
+        inner[:] = [name for name in inner if name not in left_out]
         for path in (Path(place, name) for name in inner):
             if path.is_symlink():
                 raise ValueError(f"{path}: a link to a folder, {path.resolve()}: put the folder in its place")
-        for path in (Path(place, name) for name in files):
+        for path in (Path(place, name) for name in files if name not in left_out):
             real = path.resolve()
             if not any(real.is_relative_to(each) for each in own):
                 raise ValueError(f"{path}: a link to {real}, which is not the model's: put the file in its place")
@@ -132,8 +136,8 @@ def lay_out(base_model: Path, checkpoint: Path, output: Path) -> None:
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     (output / folders.MARK).touch()
-    shutil.copytree(base_model, output / "base", copy_function=link, ignore=TRAINING)
-    shutil.copytree(checkpoint, output / "checkpoint", copy_function=link, ignore=TRAINING)
+    shutil.copytree(base_model, output / "base", copy_function=link, ignore=LEFT_OUT)
+    shutil.copytree(checkpoint, output / "checkpoint", copy_function=link, ignore=LEFT_OUT)
     shutil.copy(ROOT / "requirements" / "serving.lock", output)
     shutil.copy(inference_zip.write(SERVING, ROOT / "build"), output / "inference.zip")
 

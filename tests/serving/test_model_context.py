@@ -60,6 +60,36 @@ def test_what_a_trainer_keeps_to_go_on_is_left_out(base, checkpoint, tmp_path):
     }
 
 
+@pytest.mark.parametrize("part", ["base", "checkpoint"])
+def test_what_begins_with_a_dot_is_left_out_tokens_and_all(base, checkpoint, tmp_path, part):
+    copy = loads.copy(base, tmp_path / "base")
+    folder = {"base": copy, "checkpoint": checkpoint}[part]
+    for name in (
+        ".git/config",
+        ".git/lfs/objects/ab",
+        ".env",
+        ".cache/huggingface/token",
+        "sub/.netrc",
+        "sub/kept.txt",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (folder / name).write_text("secret")
+    assert context(copy, checkpoint, tmp_path / "context").returncode == 0
+    laid_out = tmp_path / "context" / part
+    assert [path.name for path in laid_out.rglob(".*")] == []
+    assert (laid_out / "sub/kept.txt").is_file()
+
+
+def test_a_link_in_what_is_left_out_refuses_nothing(base, checkpoint, tmp_path):
+    """Weights & Biases keeps wandb/latest-run, a link to a folder."""
+    for name in ("wandb", ".cache"):
+        (checkpoint / name).mkdir()
+        (checkpoint / name / "latest-run").symlink_to(tmp_path)
+        (checkpoint / name / "gone").symlink_to("nowhere")
+    (checkpoint / ".latest").symlink_to(tmp_path)
+    assert context(base, checkpoint, tmp_path / "context").returncode == 0
+
+
 def test_a_folder_around_the_model_names_the_one_that_is_meant(base, checkpoint, tmp_path):
     for step in ("checkpoint-500", "checkpoint-1000"):
         loads.copy(checkpoint, tmp_path / "output" / step)
