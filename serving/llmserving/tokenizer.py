@@ -84,7 +84,11 @@ class ModelTokenizer:
         chats: bool = True,
     ) -> None:
         """Load the first folder's tokenizer; what it lacks is the next one's. Without `chats` no template is read."""
-        from llmserving.loading.tokenizer import load_tokenizer, template_file  # noqa: PLC0415 - echo needs no torch
+        from llmserving.loading.tokenizer import (  # noqa: PLC0415 - echo needs no torch
+            load_tokenizer,
+            read_template,
+            template_file,
+        )
 
         self._tokenizer, lender = load_tokenizer(folders, trust=trust)
         self._tokenizer("")  # drops the file's truncation and padding: later calls, in any thread, change nothing
@@ -102,7 +106,7 @@ class ModelTokenizer:
         self.template_options: frozenset[str] = frozenset()
         self._form = Form()
         if template is not None:
-            self._tokenizer.chat_template = _read(template)
+            self._tokenizer.chat_template = read_template(template)
         if chats and self._tokenizer.chat_template:
             self._take_template(template or template_file(lender))
 
@@ -160,10 +164,3 @@ class ModelTokenizer:
     def _apply(self, messages: Messages, **options: Any) -> str:  # noqa: ANN401 - the template's own
         how = {"add_generation_prompt": True, **options}
         return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, **how))
-
-
-def _read(template: Path) -> str:
-    try:
-        return template.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{template}: a chat template is text in UTF-8: {error}") from error

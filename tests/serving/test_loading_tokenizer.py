@@ -9,6 +9,7 @@ import pytest
 import tiny
 from llmserving import chat_template
 from llmserving.chat_template import Form, find_form
+from llmserving.files import folders
 from llmserving.tokenizer import ChatTemplateError, ModelTokenizer
 
 HI = [{"role": "user", "content": "hi there"}]
@@ -226,6 +227,81 @@ def test_a_base_without_a_tokenizer_does_not_refuse_a_checkpoint_that_has_its_ow
     assert tokenizer.encode("The quick") == load(base).encode("The quick")
     assert not tokenizer.has_chat_template
     assert f"no chat template is taken from {bare}: {bare}: its tokenizer cannot be loaded" in caplog.text
+
+
+def test_a_checkpoint_that_says_its_template_and_has_no_vocabulary_keeps_the_template(base, checkpoint, caplog):
+    (checkpoint / "tokenizer.json").unlink()
+    (checkpoint / "chat_template.jinja").write_text("Q: {{ messages[0].content }} A:")
+    assert prompt(load(checkpoint, base), HI) == "Q: hi there A:"
+    assert f"the tokenizer of {base} is taken, with the chat template of {checkpoint}" in caplog.text
+
+
+SAID = {
+    "string": "Q: {{ messages[0].content }} A:",
+    "list": [
+        {"name": "tool_use", "template": "T"},
+        {"name": "default", "template": "Q: {{ messages[0].content }} A:"},
+    ],
+}
+
+
+@pytest.mark.parametrize("said", SAID.values(), ids=SAID)
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json"])
+def test_a_template_in_any_file_of_the_checkpoint_goes_with_a_tokenizer_that_is_lent(base, checkpoint, name, said):
+    (checkpoint / "tokenizer.json").unlink()
+    (checkpoint / "chat_template.jinja").unlink()
+    (checkpoint / name).write_text(json.dumps({"chat_template": said}))
+    assert prompt(load(checkpoint, base), HI) == "Q: hi there A:"
+
+
+@pytest.mark.parametrize("said", [[7], [{"name": "default"}]], ids=str)
+def test_templates_by_name_that_have_none_are_refused_with_their_file(base, checkpoint, said):
+    (checkpoint / "tokenizer.json").unlink()
+    (checkpoint / "chat_template.jinja").unlink()
+    (checkpoint / "chat_template.json").write_text(json.dumps({"chat_template": said}))
+    with pytest.raises(ValueError, match=rf"^{checkpoint}/chat_template\.json: its chat templates have no"):
+        load(checkpoint, base)
+
+
+def test_the_log_says_that_the_bases_template_comes_with_its_tokenizer(base, checkpoint, caplog):
+    (checkpoint / "tokenizer.json").unlink()
+    (checkpoint / "chat_template.jinja").unlink()
+    load(checkpoint, base)
+    assert f"the tokenizer of {base} is taken, with the chat template of {base}" in caplog.text
+
+
+def test_an_answer_ends_where_the_checkpoint_says_though_its_tokenizer_is_lent(base, checkpoint):
+    (checkpoint / "tokenizer.json").unlink()
+    loads.edit_json(checkpoint / "tokenizer_config.json", eos_token="<|user|>")
+    assert load(checkpoint, base).stop_ids == {4}
+    loads.edit_json(checkpoint / "tokenizer_config.json", eos_token={"content": "<|im_end|>"})
+    with pytest.raises(ValueError, match=r"cannot take its place: it lacks <\|im_end\|>, or has other ids"):
+        load(checkpoint, base)
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "chat_template.json"])
+def test_an_adapters_folder_that_has_a_template_and_no_tokenizer_says_how_a_chat_is_written(
+    base, adapter, tmp_path, serve, caplog, name
+):
+    folder = loads.copy(adapter, tmp_path / "adapter")
+    said = "Q: {{ messages[0].content }} A:"
+    (folder / name).write_text(json.dumps({"chat_template": said}) if name.endswith("json") else said)
+    running = serve(model_dir=base, checkpoint_dir=folder, engine="generate")
+    ids = running.post("/tokenize", {"messages": HI}).json()["tokens"]
+    assert ids == load(base).encode("Q: hi there A:", special=False)
+    assert (
+        f"{folder} has no tokenizer; the tokenizer of {base} is taken, with the chat template of {folder}"
+        in caplog.text
+    )
+
+
+def test_who_reads_files_alone_is_led_to_the_folder_that_has_the_tokenizers(base, adapter, tmp_path):
+    folder = loads.copy(adapter, tmp_path / "adapter")
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    found = folders.find(base, folder)
+    assert (found.tokenizers, found.tokenizer) == ((folder, base), base)
+    (folder / "tokenizer.json").write_text("{}")
+    assert folders.find(base, folder).tokenizer == folder
 
 
 # A template that is none

@@ -90,7 +90,7 @@ def engine_arguments(settings: Settings, folders: Folders, context_length: int) 
     """Return vLLM's arguments for the settings."""
     arguments: dict[str, Any] = {
         "model": str(folders.weights),
-        "tokenizer": str(folders.tokenizers[0]),
+        "tokenizer": str(folders.tokenizer),
         "max_model_len": context_length,
         "max_num_seqs": settings.max_running,
         "dtype": loading.pick_dtype(settings, loading.pick_device(settings)),

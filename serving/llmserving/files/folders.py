@@ -8,16 +8,24 @@ from pathlib import Path
 ADAPTER_CONFIG = "adapter_config.json"
 CONFIG = "config.json"
 MARK = ".made-by-model-context"  # in a folder that tools/model_context.py laid out: `base` and `checkpoint` are in it
-TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_FILES = (TOKENIZER_CONFIG, "tokenizer.json", "tokenizer.model")
+TEMPLATE = "chat_template.jinja"
+PROCESSORS = "chat_template.json"  # of a model that sees images: its processor reads it, and no tokenizer does
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the weights, the adapter if there is one, and the tokenizers are, the likelier first."""
+    """Where the weights, the adapter if there is one, and the tokenizers or chat templates are, likelier first."""
 
     weights: Path
     adapter: Path | None
     tokenizers: tuple[Path, ...]
+
+    @property
+    def tokenizer(self) -> Path:
+        """Return the first folder that holds a tokenizer, which one that holds a chat template alone does not."""
+        return next(filter(has_tokenizer, self.tokenizers), self.tokenizers[-1])
 
     @property
     def notes(self) -> list[str]:
@@ -36,10 +44,19 @@ def find(base: Path | None, checkpoint: Path | None) -> Folders:
     if checkpoint is None:
         return Folders(base, None, (base,))
     inner = _checkpoint(checkpoint)
-    tokenizers = (inner, base) if any((inner / name).is_file() for name in TOKENIZER_FILES) else (base,)
+    tokenizers = (inner, base) if has_tokenizer(inner) or _has_template(inner) else (base,)
     if (inner / ADAPTER_CONFIG).is_file():
         return Folders(base, inner, tokenizers)
     return Folders(inner, None, tokenizers)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether files of a tokenizer lie in a folder."""
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
+def _has_template(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (TEMPLATE, PROCESSORS))
 
 
 def _checkpoint(folder: Path) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .folders import TOKENIZER_CONFIG
 from .objects import read_object
 
 TOKENIZER = "tokenizer.json"
@@ -36,7 +37,7 @@ def added(folder: Path) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, tokens in (
         ("added_tokens.json", dict),
-        ("tokenizer_config.json", _decoded),
+        (TOKENIZER_CONFIG, _decoded),
         (TOKENIZER, _listed),
     ):
         path = folder / name
@@ -47,6 +48,14 @@ def added(folder: Path) -> dict[str, int]:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: does not list its added tokens as tokenizers does ({error!r})") from error
     return found
+
+
+def end(folder: Path) -> str | None:
+    """Return the token that a folder's tokenizer ends a text with, None where it does not say."""
+    path = folder / TOKENIZER_CONFIG
+    said = read_object(path).get("eos_token") if path.is_file() else None
+    content = said.get("content") if isinstance(said, dict) else said
+    return content if isinstance(content, str) else None
 
 
 def _decoded(config: dict[str, Any]) -> dict[str, int]:

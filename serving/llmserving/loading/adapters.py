@@ -69,7 +69,7 @@ def attach(model: PreTrainedModel, folders: Folders, settings: Settings) -> Peft
     folder = folders.adapter
     assert folder is not None
     said = kinds.read_config(folder)
-    vocabulary.fit(model, folder, _shapes(folder), folders.tokenizers[0])
+    vocabulary.fit(model, folder, _shapes(folder), folders.tokenizer)
     config = PeftConfig.from_pretrained(folder)
     config.inference_mode = True
     kind = PeftModelForCausalLM if said.get("task_type") else PeftModel

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmserving.files import tokens
+from llmserving.files.folders import PROCESSORS, TEMPLATE, TOKENIZER_CONFIG, has_tokenizer
 from llmserving.files.objects import read_object
 from llmserving.files.weights import some
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PROCESSORS = "chat_template.json"  # of a model that sees images: its processor reads it, and no tokenizer does
-
 
 def load_tokenizer(folders: Sequence[Path], *, trust: bool) -> tuple[Any, Path]:
     """Return the first folder's tokenizer, else the next one's, and the folder that its chat template is from.
@@ -24,6 +23,8 @@ def load_tokenizer(folders: Sequence[Path], *, trust: bool) -> tuple[Any, Path]:
     Raises ValueError with the file and the likely cause where none can be loaded.
     """
     first, *others = folders
+    if others and not has_tokenizer(first):
+        return _in_its_place(first, others, ValueError(f"{first} has no tokenizer"), trust=trust)
     try:
         tokenizer = _load(first, trust=trust)
     except ValueError as error:
@@ -40,26 +41,53 @@ def load_tokenizer(folders: Sequence[Path], *, trust: bool) -> tuple[Any, Path]:
 
 def template_file(folder: Path) -> Path:
     """Return the file that a folder's chat template is read from."""
-    own, processors, config = (folder / name for name in ("chat_template.jinja", PROCESSORS, "tokenizer_config.json"))
+    own, processors, config = (folder / name for name in (TEMPLATE, PROCESSORS, TOKENIZER_CONFIG))
     if own.is_file():
         return own
     has_one = config.is_file() and read_object(config).get("chat_template")
     return processors if processors.is_file() and not has_one else config
 
 
+def read_template(file: Path) -> Any:  # noqa: ANN401 - a text, or several by name
+    """Return the chat template that a file holds, None where it holds none; raise ValueError where it is broken."""
+    if file.suffix == ".json":
+        said = read_object(file).get("chat_template")
+        try:
+            return {each["name"]: each["template"] for each in said} if isinstance(said, list) else said
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{file}: its chat templates have no name, or no template ({error!r})") from error
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: a chat template is text in UTF-8: {error}") from error
+
+
 def _in_its_place(first: Path, others: Sequence[Path], error: ValueError, *, trust: bool) -> tuple[Any, Path]:
-    """Return another folder's tokenizer in place of the first one's, if it has the tokens that the first one names."""
+    """Return another folder's tokenizer in place of the first one's, if it has the tokens that the first one names.
+
+    How a chat is written, and where an answer ends, is what the first one says all the same.
+    """
     try:
         tokenizer, lender = load_tokenizer(others, trust=trust)
     except ValueError as other:
         raise ValueError(f"{error}; {other}") from error
     vocabulary = tokenizer.get_vocab()
-    lacking = sorted(token for token, number in tokens.added(first).items() if vocabulary.get(token) != number)
+    end = tokens.end(first)
+    lacking = {token for token, number in tokens.added(first).items() if vocabulary.get(token) != number}
+    if end and end not in vocabulary:
+        lacking.add(end)
     if lacking:
         raise ValueError(
-            f"{error}; the tokenizer of {others[0]} cannot take its place: it lacks {some(lacking)}, or has other ids"
+            f"{error}; the tokenizer of {others[0]} cannot take its place: "
+            f"it lacks {some(sorted(lacking))}, or has other ids"
         ) from error
-    log.warning("%s; the tokenizer of %s is taken", error, others[0])
+    if end:
+        tokenizer.eos_token = end
+    file = template_file(first)
+    if own := read_template(file) if file.is_file() else None:
+        tokenizer.chat_template, lender = own, first
+    its_chats = f", with the chat template of {lender}" if tokenizer.chat_template else ""
+    log.warning("%s; the tokenizer of %s is taken%s", error, others[0], its_chats)
     return tokenizer, lender
 
 
@@ -81,7 +109,7 @@ def _load(folder: Path, *, trust: bool) -> Any:  # noqa: ANN401
         raise ValueError(f"{folder}: its tokenizer cannot be loaded{_likely(folder, error)}") from error
     file = template_file(folder)
     if not tokenizer.chat_template and file.name == PROCESSORS:
-        tokenizer.chat_template = read_object(file).get("chat_template")
+        tokenizer.chat_template = read_template(file)
     return tokenizer
 
 
