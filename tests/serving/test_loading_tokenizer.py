@@ -1,5 +1,6 @@
 """The tokenizer and the chat template: the checkpoint's, else the base's; and the user's words are in the prompt."""
 
+import base64
 import json
 import logging
 import sys
@@ -10,6 +11,7 @@ import tiny
 from llmserving import chat_template
 from llmserving.chat_template import Form, find_form
 from llmserving.files import folders
+from llmserving.loading import probes
 from llmserving.tokenizer import ChatTemplateError, ModelTokenizer
 
 HI = [{"role": "user", "content": "hi there"}]
@@ -304,6 +306,65 @@ def test_who_reads_files_alone_is_led_to_the_folder_that_has_the_tokenizers(base
     assert folders.find(base, folder).tokenizer == folder
 
 
+# A tokenizer without its words
+
+EMPTY = [
+    *("LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizer", "GemmaTokenizer", "CohereTokenizer"),
+    *("Qwen2Tokenizer", "GPT2Tokenizer", "GPTNeoXTokenizer", "BertTokenizer", "XLMRobertaTokenizer"),
+    *("T5Tokenizer", "MBartTokenizer", "PreTrainedTokenizerFast", "MPNetTokenizer"),
+]
+
+
+@pytest.fixture
+def of_class(tmp_path):
+    """Return a function that makes the folder of a tokenizer of a class, without a vocabulary."""
+
+    def make(name, **more):
+        folder = tmp_path / "of_class"
+        folder.mkdir(exist_ok=True)
+        (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name, **more}))
+        (folder / "config.json").write_text('{"model_type": "llama"}')
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_tokenizer_whose_vocabulary_is_missing_is_refused(of_class, name):
+    """Transformers makes one that knows its special tokens alone, and reads every text as nothing or as unknown."""
+    with pytest.raises(ValueError, match=r"of_class: its tokenizer cannot be loaded: "):
+        load(of_class(name))
+
+
+def test_the_files_that_a_vocabulary_is_read_from_are_named(of_class):
+    with pytest.raises(ValueError, match=r"vocabulary is missing.* \(tokenizer\.json, tokenizer\.model\)$"):
+        load(of_class("LlamaTokenizer"))
+
+
+def test_added_tokens_are_no_vocabulary(of_class):
+    added = {"3": {"content": "<tool>", "special": False}}
+    with pytest.raises(ValueError, match="its vocabulary is missing"):
+        load(of_class("LlamaTokenizer", added_tokens_decoder=added))
+
+
+def test_a_vocabulary_that_is_missing_is_the_bases(base, of_class, caplog):
+    folder = of_class("LlamaTokenizer")
+    tokenizer = load(folder, base)
+    assert tokenizer.encode("The quick") == load(base).encode("The quick")
+    assert f"that a LlamaTokenizer reads (tokenizer.json, tokenizer.model); the tokenizer of {base} is" in caplog.text
+
+
+def test_a_vocabulary_of_no_words_of_ours_is_one(tmp_path):
+    """Of amino acids, say: whatever stands in it counts."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = Tokenizer(models.WordLevel({"<unk>": 0, "ACG": 1, "GCT": 2}, unk_token="<unk>"))
+    letters.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=letters, unk_token="<unk>").save_pretrained(tmp_path)
+    assert load(tmp_path).encode("GCT ACG") == [2, 1]
+
+
 # A template that is none
 
 MISSPELT = "{% for message in messages %}\n{{ message.content }}\n{% endfour %}"
@@ -358,26 +419,29 @@ def test_an_encoders_chat_template_is_not_looked_at(base, tmp_path, serve):
     assert running.post("/v1/embeddings", {"input": "hi"}).status_code == 200
 
 
-@pytest.fixture
-def pieces(tmp_path):
-    """Return a folder with a SentencePiece model and no tokenizer.json, as Llama 2's first was, and the model."""
+def train(folder, name="tokenizer.model", **how):
+    """Write a SentencePiece model: as Llama 2's is, unless told otherwise."""
     import sentencepiece
 
-    (tmp_path / "corpus.txt").write_text("\n".join(tiny.CORPUS * 20))
-    folder = tmp_path / "pieces"
-    folder.mkdir()
+    llama = {"model_type": "bpe", "byte_fallback": True, "vocab_size": 400, "normalization_rule_name": "identity"}
     sentencepiece.SentencePieceTrainer.train(
-        input=str(tmp_path / "corpus.txt"),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=400,
-        model_type="bpe",
-        byte_fallback=True,
+        sentence_iterator=iter(tiny.CORPUS * 20),
+        model_prefix=str(folder / name.removesuffix(".model")),
         character_coverage=0.98,
         minloglevel=2,
-        normalization_rule_name="identity",
+        **(how or llama),
     )
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer", "legacy": false}')
-    (folder / "config.json").write_text('{"model_type": "llama"}')
+
+
+GEMMA = {"model_type": "bpe", "byte_fallback": True, "vocab_size": 400, "add_dummy_prefix": False}
+UNIGRAM = {"model_type": "unigram", "vocab_size": 190, "hard_vocab_limit": False}
+
+
+@pytest.fixture
+def pieces(of_class):
+    """Return a folder with a SentencePiece model and no tokenizer.json, as Llama 2's first was."""
+    folder = of_class("LlamaTokenizer", legacy=False)
+    train(folder)
     return folder
 
 
@@ -387,6 +451,69 @@ def test_a_sentencepiece_model_alone_gives_the_ids_that_sentencepiece_gives(piec
 
     peer = sentencepiece.SentencePieceProcessor(model_file=str(pieces / "tokenizer.model"))
     assert load(pieces).encode(text, special=False) == peer.encode(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "how"),
+    [
+        ("LlamaTokenizerFast", "tokenizer.model", {}),
+        ("CodeLlamaTokenizer", "tokenizer.model", {}),
+        ("GemmaTokenizer", "tokenizer.model", GEMMA),
+        ("PreTrainedTokenizerFast", "tokenizer.model", GEMMA),
+        ("T5Tokenizer", "spiece.model", UNIGRAM),
+        ("XLMRobertaTokenizer", "sentencepiece.bpe.model", UNIGRAM),
+        ("CamembertTokenizer", "sentencepiece.bpe.model", UNIGRAM),
+        ("DebertaV2Tokenizer", "spm.model", UNIGRAM),
+        ("GPTSw3Tokenizer", "spiece.model", {}),
+    ],
+)
+def test_a_sentencepiece_model_alone_is_loaded_by_each_class_that_reads_it_as_sentencepiece_does(
+    of_class, name, file, how
+):
+    import sentencepiece
+
+    folder = of_class(name)
+    train(folder, file, **how)
+    peer = sentencepiece.SentencePieceProcessor(model_file=str(folder / file))
+    tokenizer = load(folder)
+    text = "the quick brown dog"
+    assert tokenizer._tokenizer.tokenize(text) == peer.encode(text, out_type=str)
+
+
+@pytest.mark.parametrize("name", [None, "LLaMATokenizer", "InternLM2Tokenizer", "BaichuanTokenizer", "GemmaTokenizer"])
+def test_a_sentencepiece_model_alone_is_refused_where_transformers_reads_it_otherwise(of_class, name):
+    """It loses the blank before the first word, unless tokenizer_class is a class that it has."""
+    from transformers import LlamaTokenizer
+
+    folder = of_class(name)
+    train(folder)
+    said = r"tokenizer\.model .* as \['he', .*, and SentencePiece as \['▁', 'he', .*: save it as tokenizer\.json"
+    with pytest.raises(ValueError, match=said):
+        load(folder)
+    LlamaTokenizer.from_pretrained(folder).save_pretrained(folder)  # as the refusal says
+    assert load(folder)._tokenizer.tokenize("the dog") == ["▁the", "▁dog"]
+
+
+@pytest.mark.parametrize("first_blank", [False, True])
+def test_what_the_files_say_of_the_first_blank_counts_against_the_sentencepiece_model(of_class, first_blank):
+    folder = of_class("LlamaTokenizer", add_prefix_space=first_blank)
+    train(folder, **({} if not first_blank else GEMMA))
+    assert load(folder)._tokenizer.tokenize("the dog")[0] == ("▁the" if first_blank else "t")
+
+
+def test_a_class_that_knows_no_word_of_its_sentencepiece_model_is_refused(of_class):
+    folder = of_class("XGLMTokenizer")
+    train(folder, "sentencepiece.bpe.model", **UNIGRAM)
+    with pytest.raises(ValueError, match=r"to it every text is nothing, or unknown: .*XGLMTokenizer reads"):
+        load(folder)
+
+
+def test_a_file_of_tiktokens_by_the_same_name_is_not_compared_with_sentencepiece(pieces):
+    tokenizer = load(pieces)._tokenizer
+    (pieces / "tokenizer.model").write_text(
+        "".join(f"{base64.b64encode(bytes([n])).decode()} {n}\n" for n in range(256))
+    )
+    assert probes.fault(tokenizer, pieces) is None
 
 
 def test_where_sentencepiece_is_not_installed_that_is_what_is_said(pieces, monkeypatch):

@@ -10,6 +10,7 @@ memory.py             whether an error is a want of memory
 context.py            the longest prompt and answer
 generation_config.py  the authors' advice on sampling, field by field
 tokenizer.py          the checkpoint's tokenizer and chat template, or the base's
+probes.py             whether a tokenizer knows the words of its files
 """
 
 from llmserving.files.folders import Folders

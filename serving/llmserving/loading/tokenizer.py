@@ -10,6 +10,7 @@ from llmserving.files import tokens
 from llmserving.files.folders import PROCESSORS, TEMPLATE, TOKENIZER_CONFIG, has_tokenizer
 from llmserving.files.objects import read_object
 from llmserving.files.weights import some
+from llmserving.loading import probes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,8 +106,11 @@ def _load(folder: Path, *, trust: bool) -> Any:  # noqa: ANN401
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
+        fault = probes.fault(tokenizer, folder)
     except Exception as error:
         raise ValueError(f"{folder}: its tokenizer cannot be loaded{_likely(folder, error)}") from error
+    if fault:
+        raise ValueError(f"{folder}: its tokenizer cannot be loaded: {fault}")
     file = template_file(folder)
     if not tokenizer.chat_template and file.name == PROCESSORS:
         tokenizer.chat_template = read_template(file)

@@ -12,8 +12,12 @@ from sentences import SENTENCES
 
 pytestmark = pytest.mark.models
 
-# What tokenizer_config.json names for a SentencePiece file with byte fallback: Llama 2, Mistral, Gemma.
-CLASSES = ["LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizer", "GemmaTokenizer", "PreTrainedTokenizerFast"]
+# What tokenizer_config.json names for a SentencePiece file with byte fallback (Llama 2, Mistral, Gemma), and whether
+# the file is to put a blank before the first word: the last two do not.
+CLASSES = {
+    **dict.fromkeys(("LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizer"), True),
+    **dict.fromkeys(("GemmaTokenizer", "PreTrainedTokenizerFast"), False),
+}
 SAVED = ["byte level", "byte level with added tokens", "metaspace", "wordpiece", "end of word", "byte fallback"]
 
 
@@ -28,25 +32,27 @@ def pieces(tokenizer, ids):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Return a SentencePiece file that knows English and spells everything else in bytes."""
+    """Return SentencePiece files that know English and spell everything else in bytes, by whether a blank is first."""
     folder = tmp_path_factory.mktemp("pieces")
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(kinds.ENGLISH * 20),
-        model_prefix=f"{folder}/tokenizer",
-        vocab_size=330,
-        model_type="bpe",
-        byte_fallback=True,
-        character_coverage=1.0,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        minloglevel=2,
-    )
-    return folder / "tokenizer.model"
+    for blank in (True, False):
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(kinds.ENGLISH * 20),
+            model_prefix=f"{folder}/{blank}",
+            vocab_size=330,
+            model_type="bpe",
+            byte_fallback=True,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=blank,
+            minloglevel=2,
+        )
+    return {blank: folder / f"{blank}.model" for blank in (True, False)}
 
 
 @pytest.fixture(params=CLASSES)
 def of_class(request, trained, tmp_path):
-    (tmp_path / "tokenizer.model").write_bytes(trained.read_bytes())
+    (tmp_path / "tokenizer.model").write_bytes(trained[CLASSES[request.param]].read_bytes())
     config = {"tokenizer_class": request.param, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     return read(tmp_path)
