@@ -10,12 +10,13 @@ import json
 import socket
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote, urlencode
+from urllib.parse import unquote_to_bytes, urlencode
 
 import urllib3
 
@@ -243,8 +244,11 @@ def _pool(login: Login) -> urllib3.PoolManager:
 
 def _by_proxy(login: Login, options: dict[str, Any]) -> urllib3.PoolManager:
     try:
-        user = urllib3.util.parse_url(login.proxy).auth
-        headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if user else None
+        address = urllib3.util.parse_url(login.proxy)
+        if not address.host:
+            raise urllib3.exceptions.LocationValueError("no host")
+        user = b64encode(unquote_to_bytes(address.auth or "")).decode()  # urllib3's own takes Latin-1 alone
+        headers = {"proxy-authorization": f"Basic {user}"} if user else None
         return urllib3.ProxyManager(login.proxy, proxy_headers=headers, **options)
     except urllib3.exceptions.LocationValueError:
         raise CredentialsError(

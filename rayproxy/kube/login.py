@@ -102,6 +102,7 @@ def _environments_proxy(host: str) -> str:
     """
     found = getproxies()
     proxy = found.get(urlsplit(host).scheme, "")
-    if not proxy or should_bypass_proxies(host, f"{NO_PROXY},{found.get('no', '')}"):
+    named = (re.sub(r"^\*(?=\.)", "", each.strip()) for each in found.get("no", "").split(","))  # *.corp is .corp
+    if not proxy or should_bypass_proxies(host, ",".join((NO_PROXY, *named))):
         return ""
     return proxy if "://" in proxy else f"http://{proxy}"

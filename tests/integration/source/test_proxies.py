@@ -48,6 +48,8 @@ def connect(folder: Path, url: str, **cluster: str) -> ApiServer:
         ("https://api.example:6443", "other, example", False),
         ("https://api.example:6443", "api.example:6443", False),
         ("https://api.example:6443", "*", False),
+        ("https://api.example:6443", "other, *.example", False),
+        ("https://api.other:6443", "*.example", True),
         ("https://api.example:6443", "pi.example", True),
         ("https://10.96.0.1", "10.0.0.0/8", False),
         ("https://[fd00::1]:6443", "fd00::/8", False),
@@ -105,8 +107,8 @@ def test_a_proxy_of_the_environment_needs_no_scheme(folder: Path, monkeypatch: p
 
 
 def test_a_proxy_is_told_the_user_and_password_that_stand_in_its_address(folder: Path, proxy: ScriptedApi):
-    connect(folder, "http://api.example", proxy_url=f"http://me:p%40ss@127.0.0.1:{proxy.port}").get(PATH)
-    assert proxy.seen[0].headers["proxy-authorization"] == "Basic " + base64.b64encode(b"me:p@ss").decode()
+    connect(folder, "http://api.example", proxy_url=f"http://me:p%40ss%E5%AF%86@127.0.0.1:{proxy.port}").get(PATH)
+    assert proxy.seen[0].headers["proxy-authorization"] == "Basic " + base64.b64encode("me:p@ss密".encode()).decode()
 
 
 def test_a_proxy_that_does_not_answer_is_named_without_its_password(folder: Path):
@@ -117,7 +119,9 @@ def test_a_proxy_that_does_not_answer_is_named_without_its_password(folder: Path
 
 
 @pytest.mark.fault(136)
-@pytest.mark.parametrize("address", ["socks5://me:secret@127.0.0.1:1080", "corporate:3128", "http://corporate:x"])
+@pytest.mark.parametrize(
+    "address", ["socks5://me:secret@127.0.0.1:1080", "corporate:3128", "http://corporate:x", "http://"]
+)
 def test_a_proxy_that_cannot_be_used_is_refused_in_words(folder: Path, address: str):
     with pytest.raises(CredentialsError, match=r"https://api\.example .* http://HOST:PORT") as caught:
         connect(folder, "https://api.example", proxy_url=address)
