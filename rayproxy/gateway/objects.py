@@ -16,6 +16,7 @@ from rayproxy.objects import MAX_TEXT, array, controller, dig, name_in, read_key
 GROUP, VERSION = "gateway.networking.k8s.io", "v1"
 CONTROLLER = "rayproxy.io/gateway"  # the controllerName of the GatewayClass, and of what is said of HTTPRoutes
 MANAGER_PREFIX = "rayproxy-"  # of the field managers, one for each class: proxies of several see the same objects
+FORMER_MANAGER = "rayproxy"  # of every class, in earlier builds: its words stand until they are said anew
 MAX_MANAGER = 128  # characters that the API takes
 MAX_SAID = 1000  # characters of a message: more than any that is said here
 MAX_TOLD = 64 * 1024  # characters that others and a proxy said of an HTTPRoute: of one with more nothing is said
@@ -71,7 +72,12 @@ class Gateway:
     @property
     def spoken(self) -> bool:
         """Tell whether a proxy of its class has said something of it."""
-        return manager(self.class_name) in self.managers
+        return not {manager(self.class_name), FORMER_MANAGER}.isdisjoint(self.managers)
+
+    @property
+    def spoken_alone(self) -> bool:
+        """Tell whether those of its class alone have: of words that others said too, some fields may be theirs."""
+        return set(self.managers) == {manager(self.class_name)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +205,8 @@ def _one_said(found: object) -> Said:
 def _proxy(fields: object) -> str:
     """Return the name of a manager where it is one of a proxy's, else ""."""
     name, *how = (text(fields, each) for each in ("manager", "operation", "subresource"))
-    return name[:MAX_MANAGER] if name.startswith(MANAGER_PREFIX) and how == ["Apply", "status"] else ""
+    is_proxy = name == FORMER_MANAGER or name.startswith(MANAGER_PREFIX)
+    return name[:MAX_MANAGER] if is_proxy and how == ["Apply", "status"] else ""
 
 
 def _generation(obj: object) -> int:

@@ -175,11 +175,11 @@ def _writes(known: Known, class_name: str, found: Found, lacking: conditions.Pro
         if wanted := conditions.of_class(each):
             yield from _due(CLASSES, status.of_class(each, wanted, now), own)
     for gateway in (each for each in known.gateways.values() if not each.terminating):
-        for other in conditions.outdated(gateway, mine, class_name):
-            yield from _due(GATEWAYS, status.nothing(gateway), other)
         if gateway.key in mine:
             said = conditions.of_gateway(gateway, found, lacking)
             yield from _due(GATEWAYS, status.of_gateway(gateway, said, now), own)
+        for other in conditions.outdated(gateway, mine, class_name):
+            yield from _due(GATEWAYS, status.nothing(gateway), other)
     spoken = {key: each for key, each in mine.items() if each.spoken}
     for httproute in known.httproutes:
         at = [] if httproute.terminating else conditions.at(httproute, spoken)

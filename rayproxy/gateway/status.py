@@ -24,8 +24,8 @@ def of_class(found: GatewayClass, wanted: Conditions, now: str) -> Body | None:
 
 
 def of_gateway(found: Gateway, wanted: Conditions, now: str) -> Body | None:
-    """Return what to apply, None where that is what is said, and by a proxy of its class."""
-    if found.spoken and _is_said(wanted, found.said, found.generation):
+    """Return what to apply, None where that is what is said, and by proxies of its class alone."""
+    if found.spoken_alone and _is_said(wanted, found.said, found.generation):
         return None
     status = {"conditions": _conditions(wanted, found.said, found.generation, now)}
     return nothing(found) | {"status": status}

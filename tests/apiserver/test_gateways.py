@@ -19,6 +19,7 @@ from tests.support.kuberay import KubeRay
 from tests.support.objects import MERGE
 from tests.support.waiting import stays, until
 
+APPLY = "application/apply-patch+yaml"
 RECORDED = Path(__file__).parents[1] / "recorded" / "incremental"
 ALL_WELL = {
     "Accepted": "True Accepted", "Programmed": "True Programmed", "accepted": "True Accepted",
@@ -195,6 +196,40 @@ def test_proxies_of_two_classes_speak_each_for_its_own_and_then_no_more(
     steps.change("gateways", {"spec": {"gatewayClassName": "staging"}})
     until("the other one speaks", lambda: steps.managers() == {"rayproxy-staging": "Apply"} and steps.goes_on())
     assert steps.said()["Programmed"]["observedGeneration"] == 2
+
+
+@pytest.mark.fault(146)
+def test_words_of_an_earlier_builds_name_are_taken_over_and_then_taken_back_with_ones_own(
+    speaking: Daemon, steps: Steps
+):
+    steps.start()
+    until_said(steps, **ALL_WELL)
+    speaking.stop()
+    said = steps.live("gateways")["status"]["conditions"]
+    apply(steps, "rayproxy", said)
+    apply(steps, MANAGER, [])
+    assert steps.managers() == {"rayproxy": "Apply"}
+    assert steps.goes_on()
+    _, httproute = steps.versions()
+    speaking.start()
+    until("the words are taken over", lambda: steps.managers() == {MANAGER: "Apply"})
+    assert steps.goes_on()
+    assert steps.versions()[1] == httproute, "what is said of the HTTPRoute stood all the time"
+    speaking.stop()
+    apply(steps, "rayproxy", [each | {"message": "of an earlier build"} for each in said])
+    steps.change("gateways", {"spec": {"gatewayClassName": "another"}})
+    speaking.start()
+    until("nothing is said", lambda: steps.managers() == {} and not steps.goes_on())
+    assert "not said" not in speaking.told()
+
+
+def apply(steps: Steps, manager: str, said: list[dict[str, str]]) -> None:
+    """Say that of the Gateway in a manager's name, or take all that it said back."""
+    live = steps.live("gateways")
+    body = {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": {"name": live["metadata"]["name"]}}
+    query = f"fieldManager={manager}&force=true"
+    words = {"status": {"conditions": said}} if said else {}
+    steps.cluster.call("PATCH", f"{steps.path('gateways')}/status?{query}", body | words, APPLY)
 
 
 def test_the_class_is_accepted_and_that_of_another_controller_left_alone(

@@ -12,6 +12,7 @@ from rayproxy.gateway.objects import CONTROLLER, read_gateway, read_httproute
 from rayproxy.gateway.proofs import Proofs
 from rayproxy.gateway.source import Known, Scope
 from rayproxy.gateway.speaker import Speaker
+from rayproxy.kube.api import ApiError
 from rayproxy.model import Key, Ref, Route, ServiceId, Target
 from rayproxy.reconcile.plan import Changes
 from rayproxy.reconcile.reconciler import Outcome
@@ -23,6 +24,7 @@ MATCHES = [{"path": {"type": "PathPrefix", "value": "/"}}]
 BACKENDS = [{"name": "chat-a-serve-svc", "port": 8000, "weight": 100}]
 ROUTE = Route(Ref("rayservice", "ml", "chat"), "u1", "/apis/rayservice/chat", (Target("10.0.0.1", 8000),), "",
               (ServiceId(Key("ml", "chat-a-serve-svc"), "s"),))  # fmt: skip
+REQUIRED = {"type", "status", "reason", "message"}
 ALL_WELL = ["Accepted", "Programmed"], ["Accepted", "ResolvedRefs"]
 
 
@@ -38,6 +40,7 @@ class Cluster:
     httproutes: dict[str, Obj] = field(default_factory=dict)
     words: dict[str, dict[str, list[Obj]]] = field(default_factory=dict)  # {Gateway: {manager: its conditions}}
     writes: int = 0
+    heard: list[tuple[list[str], list[str]]] = field(default_factory=list)  # what is said of `a` after each write
 
     def gateway(self, name: str, class_name: str) -> None:
         spec = {"gatewayClassName": class_name, "listeners": [LISTENER]}
@@ -53,17 +56,25 @@ class Cluster:
         plural, name, _ = path.split("/")[-3:]
         if plural == "httproutes":
             self.httproutes[name]["status"] = body["status"]
-            return
-        said = body.get("status", {}).get("conditions", [])
-        types = {each["type"] for each in said}
-        words = self.words.setdefault(name, {})
-        for manager, before in words.items():
-            words[manager] = [each for each in before if each["type"] not in types]
-        words[query["fieldManager"]] = said
-        gateway = self.gateways[name]
-        gateway["status"] = {"conditions": [each for found in words.values() for each in found]}
-        gateway["metadata"]["managedFields"] = [
-            {"manager": manager, "operation": "Apply", "subresource": "status"} for manager in words if words[manager]
+        else:
+            self.apply(name, query["fieldManager"], body.get("status", {}).get("conditions", []))
+        self.heard.append(self.said("a", "a"))
+
+    def apply(self, name: str, manager: str, said: list[Obj]) -> None:
+        """Apply conditions: each manager has the fields that it set last, or that others set to the same."""
+        words = self.words.get(name, {})
+        now = {each["type"]: each for each in said}
+        words = {by: [_agreed(each, now.get(each["type"], {})) for each in before] for by, before in words.items()}
+        words = {by: each for by, each in words.items() if by != manager} | ({manager: said} if said else {})
+        found: dict[str, Obj] = {}
+        for each in (each for conditions in words.values() for each in conditions):
+            found[each["type"]] = found.get(each["type"], {}) | each
+        if not all(each.keys() >= REQUIRED for each in found.values()):
+            raise ApiError("a condition lacks a field", 422)
+        self.words[name] = words
+        self.gateways[name]["status"] = {"conditions": list(found.values())}
+        self.gateways[name]["metadata"]["managedFields"] = [
+            {"manager": by, "operation": "Apply", "subresource": "status"} for by in words
         ]
 
     def known(self) -> Known:
@@ -81,6 +92,11 @@ class Cluster:
 
 def _true(conditions: list[Obj]) -> list[str]:
     return sorted(each["type"] for each in conditions if each["status"] == "True")
+
+
+def _agreed(before: Obj, now: Obj) -> Obj:
+    """Return the fields of a condition that stay a manager's: those that another did not set to something else."""
+    return {name: value for name, value in before.items() if now.get(name, value) == value}
 
 
 class Proxies:
@@ -144,7 +160,48 @@ def test_of_a_gateway_that_gets_another_class_the_old_words_go(
     speaks = becomes in classes
     assert cluster.said("a", "a") == (ALL_WELL if speaks else ([], []))
     assert cluster.said("b", "b") == ALL_WELL
-    assert set(filter(cluster.words["a"].get, cluster.words["a"])) == ({f"rayproxy-{becomes}"} if speaks else set())
+    assert set(cluster.words["a"]) == ({f"rayproxy-{becomes}"} if speaks else set())
+
+
+@pytest.fixture
+def former(cluster: Cluster) -> Cluster:
+    """Return a cluster where a proxy said all under the name that each had before it had the class in it."""
+    Proxies(cluster, "a").rest()
+    cluster.apply("a", "rayproxy", cluster.words["a"]["rayproxy-a"])
+    cluster.apply("a", "rayproxy-a", [])
+    cluster.heard.clear()
+    return cluster
+
+
+def test_words_under_the_former_name_stand_until_they_are_said_under_the_new_one(former: Cluster):
+    Proxies(former, "a").rest()
+    assert former.heard
+    assert all(each == ALL_WELL for each in former.heard)
+    assert set(former.words["a"]) == {"rayproxy-a"}
+
+
+@pytest.mark.parametrize("last", ["rayproxy", "rayproxy-a"])
+@pytest.mark.parametrize(("becomes", "speaks"), [("a", True), ("another", False)])
+def test_words_under_both_names_come_to_rest_whichever_spoke_last(
+    former: Cluster, last: str, becomes: str, speaks: bool
+):
+    words = former.words["a"]["rayproxy"]
+    former.apply("a", "rayproxy-a", words)
+    former.apply("a", last, [each | {"message": "the last word"} for each in words])
+    former.gateway("a", becomes)
+    Proxies(former, "a").rest()
+    assert former.said("a", "a") == (ALL_WELL if speaks else ([], []))
+    assert set(former.words["a"]) == ({"rayproxy-a"} if speaks else set())
+
+
+@pytest.mark.parametrize("classes", [("a",), ("b",)])
+def test_words_under_the_former_name_go_where_the_gateway_gets_another_class(
+    former: Cluster, classes: tuple[str, ...]
+):
+    former.gateway("a", "another")
+    Proxies(former, *classes).rest()
+    assert former.said("a", "a") == ([], [])
+    assert former.words["a"] == {}
 
 
 @pytest.mark.parametrize("classes", [("a", "b"), ("b",)])
