@@ -221,14 +221,23 @@ def test_where_neither_tokenizer_can_be_loaded_both_reasons_are_said(base, check
         load(checkpoint, broken)
 
 
-def test_a_base_without_a_tokenizer_does_not_refuse_a_checkpoint_that_has_its_own(base, checkpoint, tmp_path, caplog):
+def test_a_base_without_a_vocabulary_lends_its_chat_template_all_the_same(base, checkpoint, tmp_path):
     bare = loads.copy(base, tmp_path / "base")
     (bare / "tokenizer.json").unlink()
     (checkpoint / "chat_template.jinja").unlink()
     tokenizer = load(checkpoint, bare)
     assert tokenizer.encode("The quick") == load(base).encode("The quick")
-    assert not tokenizer.has_chat_template
-    assert f"no chat template is taken from {bare}: {bare}: its tokenizer cannot be loaded" in caplog.text
+    assert prompt(tokenizer, HI) == prompt(load(base), HI)
+
+
+def test_a_base_whose_files_are_broken_does_not_refuse_a_checkpoint_that_has_its_own(
+    base, checkpoint, tmp_path, caplog
+):
+    broken = loads.copy(base, tmp_path / "base")
+    (broken / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    (checkpoint / "chat_template.jinja").unlink()
+    assert not load(checkpoint, broken).has_chat_template
+    assert f"no chat template is taken from {broken}: {broken}/chat_template.jinja: " in caplog.text
 
 
 def test_a_checkpoint_that_says_its_template_and_has_no_vocabulary_keeps_the_template(base, checkpoint, caplog):

@@ -33,7 +33,7 @@ def load_tokenizer(folders: Sequence[Path], *, trust: bool) -> tuple[Any, Path]:
             raise
         return _in_its_place(first, others, error, trust=trust)
     for other in others:
-        if not tokenizer.chat_template and (lent := _template_of(other, trust=trust)):
+        if not tokenizer.chat_template and (lent := _lent(other)):
             log.warning("%s has no chat template: the one of %s is taken", first, other)
             tokenizer.chat_template = lent
             return tokenizer, other
@@ -84,21 +84,26 @@ def _in_its_place(first: Path, others: Sequence[Path], error: ValueError, *, tru
         ) from error
     if end:
         tokenizer.eos_token = end
-    file = template_file(first)
-    if own := read_template(file) if file.is_file() else None:
+    if own := _template_of(first):
         tokenizer.chat_template, lender = own, first
     its_chats = f", with the chat template of {lender}" if tokenizer.chat_template else ""
     log.warning("%s; the tokenizer of %s is taken%s", error, others[0], its_chats)
     return tokenizer, lender
 
 
-def _template_of(folder: Path, *, trust: bool) -> Any:  # noqa: ANN401 - a text, or several by name
-    """Return a folder's chat template; None, and a line in the log, where its tokenizer cannot be loaded."""
+def _lent(folder: Path) -> Any:  # noqa: ANN401 - a text, or several by name
+    """Return a base's chat template, whatever its tokenizer is; None, and a line in the log, where it is broken."""
     try:
-        return _load(folder, trust=trust).chat_template
+        return _template_of(folder)
     except ValueError as error:
         log.warning("no chat template is taken from %s: %s", folder, error)
         return None
+
+
+def _template_of(folder: Path) -> Any:  # noqa: ANN401
+    """Return the chat template that a folder's files hold, None where they hold none."""
+    file = template_file(folder)
+    return read_template(file) if file.is_file() else None
 
 
 def _load(folder: Path, *, trust: bool) -> Any:  # noqa: ANN401
