@@ -59,6 +59,12 @@ def spelling_of(tokenizer: Any) -> Spelling:  # noqa: ANN401 - transformers' tok
     return Spelling(raw, errors, splits=read is _unknown and "ByteLevel" in kinds)
 
 
+def added_tokens(tokenizer: Any) -> dict[str, int]:  # noqa: ANN401
+    """Return the ids of a transformers tokenizer's added tokens; mistral_common's has none to ask for."""
+    added: dict[str, int] = getattr(tokenizer, "get_added_vocab", dict)()
+    return added
+
+
 def _kinds(decoder: dict[str, Any]) -> Iterator[str]:
     """Yield the kinds of decoder that one is made of."""
     if decoder["type"] == "Sequence":

@@ -10,7 +10,7 @@ from llmserving import rendering
 from llmserving.chat_template import Form, find_form
 from llmserving.overtime import OvertimeError
 from llmserving.rendering import SECONDS, ChatTemplateError
-from llmserving.spelling import Spelling, spelling_of
+from llmserving.spelling import Spelling, added_tokens, spelling_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -98,7 +98,7 @@ class ModelTokenizer:
         self.vocabulary_size = max(vocabulary.values()) + 1
         self.longest_token = max(map(len, vocabulary))
         self.spelling = spelling_of(self._tokenizer)
-        named = {*self._tokenizer.get_added_vocab(), *self._tokenizer.all_special_tokens} & vocabulary.keys()
+        named = {*added_tokens(self._tokenizer), *self._tokenizer.all_special_tokens} & vocabulary.keys()
         self.special_tokens: Mapping[str, int] = {
             name: vocabulary[name] for name in named if self.spelling.raw(vocabulary[name]) == b""
         }

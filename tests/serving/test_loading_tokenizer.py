@@ -350,8 +350,9 @@ def test_the_files_that_a_vocabulary_is_read_from_are_named(of_class):
         load(of_class("LlamaTokenizer"))
 
 
-def test_added_tokens_are_no_vocabulary(of_class):
-    added = {"3": {"content": "<tool>", "special": False}}
+@pytest.mark.parametrize("count", [1, 12])  # Qwen 3 has 12
+def test_added_tokens_are_no_vocabulary(of_class, count):
+    added = {str(3 + n): {"content": f"<tool {n}>", "special": False} for n in range(count)}
     with pytest.raises(ValueError, match="its vocabulary is missing"):
         load(of_class("LlamaTokenizer", added_tokens_decoder=added))
 
@@ -363,15 +364,96 @@ def test_a_vocabulary_that_is_missing_is_the_bases(base, of_class, caplog):
     assert f"that a LlamaTokenizer reads (tokenizer.json, tokenizer.model); the tokenizer of {base} is" in caplog.text
 
 
-def test_a_vocabulary_of_no_words_of_ours_is_one(tmp_path):
-    """Of amino acids, say: whatever stands in it counts."""
+def save_words(folder, words, added=()):
+    """Save a tokenizer of whole words, parted by blanks."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    letters = Tokenizer(models.WordLevel({"<unk>": 0, "ACG": 1, "GCT": 2}, unk_token="<unk>"))
-    letters.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=letters, unk_token="<unk>").save_pretrained(tmp_path)
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, **words}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    fast.add_tokens(list(added))
+    fast.save_pretrained(folder)
+
+
+def test_a_vocabulary_of_no_words_of_ours_is_one(tmp_path):
+    """Of amino acids, say: whatever stands in it counts."""
+    save_words(tmp_path, {"ACG": 1, "GCT": 2})
     assert load(tmp_path).encode("GCT ACG") == [2, 1]
+
+
+def test_letters_that_are_all_added_are_a_vocabulary(tmp_path):
+    """As models of nucleotides and of characters have it."""
+    save_words(tmp_path, {}, added="ACGTN")
+    assert load(tmp_path).encode("GATTACA") == [3, 1, 4, 4, 1, 2, 1]
+
+
+def test_words_that_are_listed_as_added_tokens_too_are_a_vocabulary(tmp_path):
+    """As models of SMILES have it."""
+    words = {"Br": 1, "[C@H]": 2, "Cl": 3}
+    save_words(tmp_path, words, added=words)
+    assert load(tmp_path).encode("[C@H] Cl Br") == [2, 3, 1]
+
+
+# Mistral's own files, where mistral_common is installed
+
+
+class OfMistralCommon:
+    """What transformers' MistralCommonBackend has of a tokenizer: its added_tokens_decoder is no mapping.
+
+    It has no get_added_vocab and no backend_tokenizer, and cannot be imported without mistral_common.
+    """
+
+    eos_token_id, vocab_size = 2, 6
+    all_special_ids, all_special_tokens = [0, 1, 2], ["<unk>", "<s>", "</s>"]
+    chat_template = None
+
+    def __call__(self, text):
+        return {"input_ids": self.encode(text)}
+
+    def get_vocab(self):
+        return {"<unk>": 0, "<s>": 1, "</s>": 2, "hello": 3, "dog": 4, "fox": 5}
+
+    def encode(self, text, *, add_special_tokens=True):
+        return [1] * add_special_tokens + [self.get_vocab().get(word, 0) for word in text.split()]
+
+    def decode(self, ids):
+        return " ".join(list(self.get_vocab())[token] for token in ids)
+
+    def added_tokens_decoder(self):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def mistral_common(monkeypatch):
+    """Let transformers take a folder that has tekken.json as it does where mistral_common is installed."""
+    from transformers import AutoTokenizer
+
+    whole = AutoTokenizer.from_pretrained
+
+    def from_pretrained(folder, *, mistral_format=None, **how):
+        if mistral_format is None and (folder / "tekken.json").is_file():
+            return OfMistralCommon()
+        return whole(folder, mistral_format=mistral_format, **how)
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", from_pretrained)
+
+
+@pytest.mark.usefixtures("mistral_common")
+def test_a_tokenizer_of_mistral_common_is_served(tmp_path):
+    (tmp_path / "tekken.json").write_text("{}")
+    tokenizer = load(tmp_path)
+    assert tokenizer.encode("hello fox") == [1, 3, 5]
+    assert tokenizer.special_tokens == {"<unk>": 0, "<s>": 1, "</s>": 2}
+
+
+@pytest.mark.usefixtures("mistral_common")
+def test_a_tekken_json_beside_a_tokenizer_json_changes_nothing(base, checkpoint):
+    """Mistral_common's tokenizer has no chat template."""
+    (checkpoint / "tekken.json").write_text("{}")
+    tokenizer = load(checkpoint)
+    assert prompt(tokenizer, HI) == prompt(load(base), HI)
+    assert tokenizer.encode("The quick") == load(base).encode("The quick")
 
 
 # A template that is none
@@ -501,6 +583,29 @@ def test_a_sentencepiece_model_alone_is_refused_where_transformers_reads_it_othe
         load(folder)
     LlamaTokenizer.from_pretrained(folder).save_pretrained(folder)  # as the refusal says
     assert load(folder)._tokenizer.tokenize("the dog") == ["▁the", "▁dog"]
+
+
+def test_a_llama_whose_model_has_no_first_blank_is_refused_with_the_key_that_says_so(of_class):
+    folder = of_class("LlamaTokenizer")
+    train(folder, **GEMMA)
+    with pytest.raises(ValueError, match=r'its model wants "add_prefix_space": false in tokenizer_config\.json$'):
+        load(folder)
+    loads.edit_json(folder / "tokenizer_config.json", add_prefix_space=False)  # as the refusal says
+    assert load(folder)._tokenizer.tokenize("the dog")[0] == "t"
+
+
+DIGITS = {"model_type": "bpe", "byte_fallback": True, "vocab_size": 400, "user_defined_symbols": list("0123456789")}
+
+
+@pytest.mark.parametrize("name", [None, "LlamaTokenizer", "InternLM2Tokenizer"])
+def test_advice_that_would_hide_the_fault_is_not_given(of_class, name):
+    """LlamaTokenizer misspells this one as well, and what it saves would be believed."""
+    folder = of_class(name)
+    train(folder, **DIGITS)
+    with pytest.raises(ValueError, match=r"tokenizer\.model .* and SentencePiece as ") as refused:
+        load(folder)
+    assert "save_pretrained" not in str(refused.value)
+    assert "convert it to tokenizer.json with the version of transformers that the model was tr" in str(refused.value)
 
 
 @pytest.mark.parametrize("first_blank", [False, True])

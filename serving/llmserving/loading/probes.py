@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llmserving.files.folders import TOKENIZER_CONFIG
 from llmserving.files.objects import read_object
 from llmserving.files.tokens import TOKENIZER
+from llmserving.spelling import added_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,26 +28,22 @@ OWN = 256  # tokens of a vocabulary that are tried where it knows none of these,
 def fault(tokenizer: Any, folder: Path) -> str | None:  # noqa: ANN401 - transformers' have no common type
     """Return what is wrong with a folder's tokenizer; None for one that reads texts as its files say."""
     kind = type(tokenizer).__name__
-    if not any(_knows(tokenizer, text) for text in chain(TEXTS, _own(tokenizer))):
+    beside = _beside(tokenizer)
+    if not any(_knows(tokenizer, text, beside) for text in chain(TEXTS, _own(tokenizer, beside))):
         files = ", ".join(sorted(tokenizer.vocab_files_names.values()))
         return (
             "to it every text is nothing, or unknown: its vocabulary is missing, "
             f"or is none that a {kind} reads ({files})"
         )
-    if differs := _differs(tokenizer, folder):
-        return (
-            f"transformers reads {Path(tokenizer.vocab_file).name} by {kind}, {differs}: save it as tokenizer.json, "
-            "by the class that it was made with (of Llama's kind: LlamaTokenizer.from_pretrained(FOLDER)"
-            ".save_pretrained(FOLDER))"
-        )
+    peer = _peer(tokenizer, folder)
+    if peer and (differs := _differs(tokenizer, peer)):
+        file = Path(tokenizer.vocab_file).name
+        return f"transformers reads {file} by {kind}, {differs}: {_remedy(tokenizer, folder, peer)}"
     return None
 
 
-def _differs(tokenizer: Any, folder: Path) -> str | None:  # noqa: ANN401
+def _differs(tokenizer: Any, peer: SentencePieceProcessor) -> str | None:  # noqa: ANN401
     """Return a text that is spelt otherwise than SentencePiece spells it by the same model, and both spellings."""
-    peer = _peer(tokenizer, folder)
-    if peer is None:
-        return None
     for text in TEXTS:
         have, wanted = tokenizer.tokenize(text), peer.encode(text, out_type=str)
         if have != wanted and peer.unk_id() not in peer.encode(text):  # what is unknown has another name there
@@ -54,22 +51,55 @@ def _differs(tokenizer: Any, folder: Path) -> str | None:  # noqa: ANN401
     return None
 
 
-def _own(tokenizer: Any) -> Iterator[str]:  # noqa: ANN401
+def _remedy(tokenizer: Any, folder: Path, peer: SentencePieceProcessor) -> str:  # noqa: ANN401
+    """Return what to do; it has been tried, since a tokenizer.json with the same fault would be believed."""
+    from transformers import LlamaTokenizer  # noqa: PLC0415 - takes seconds
+
+    if _agrees(LlamaTokenizer, folder, peer):
+        save = "LlamaTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        return f"save it as tokenizer.json, by the class that it was made with, or by one that spells the same: {save}"
+    for blank in ("false", "true"):
+        if _agrees(type(tokenizer), folder, peer, add_prefix_space=blank == "true"):
+            return f'its model wants "add_prefix_space": {blank} in {TOKENIZER_CONFIG}'
+    return (
+        "convert it to tokenizer.json with the version of transformers that the model was trained with, and compare "
+        "its ids with SentencePiece's"
+    )
+
+
+def _agrees(kind: Any, folder: Path, peer: SentencePieceProcessor, **more: bool) -> bool:  # noqa: ANN401
+    """Return whether a class of tokenizers spells as SentencePiece does."""
+    try:
+        return not _differs(kind.from_pretrained(folder, local_files_only=True, **more), peer)
+    except Exception:  # noqa: BLE001 - any: it was made for another kind of file
+        return False
+
+
+def _own(tokenizer: Any, beside: set[int]) -> Iterator[str]:  # noqa: ANN401
     """Return the texts of tokens from all over the vocabulary."""
-    ids = sorted(set(tokenizer.get_vocab().values()) - _added(tokenizer))
+    ids = sorted(set(tokenizer.get_vocab().values()) - beside)
     return (tokenizer.decode([token]) for token in ids[:: len(ids) // OWN + 1])
 
 
-def _knows(tokenizer: Any, text: str) -> bool:  # noqa: ANN401
+def _knows(tokenizer: Any, text: str, beside: set[int]) -> bool:  # noqa: ANN401
     """Return whether anything of a text is left in its tokens; a blank alone is nothing."""
     ids = tokenizer.encode(text, add_special_tokens=False)
-    added = _added(tokenizer)
-    return bool(tokenizer.decode([token for token in ids if token not in added]).strip())
+    return bool(tokenizer.decode([token for token in ids if token not in beside]).strip())
 
 
-def _added(tokenizer: Any) -> set[int]:  # noqa: ANN401
-    """Return the tokens that stand beside the vocabulary; the unknown one is special."""
-    return {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+def _beside(tokenizer: Any) -> set[int]:  # noqa: ANN401
+    """Return the tokens that stand beside the vocabulary: special ones, as the unknown one is, and added ones.
+
+    Letters that are added are a vocabulary: some models of nucleotides and of characters have no other.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    words = set(backend.get_vocab(with_added_tokens=False).values()) if backend else range(tokenizer.vocab_size)
+    added = {
+        token
+        for name, token in added_tokens(tokenizer).items()
+        if token not in words and not (len(name) == 1 and name.isalnum())
+    }
+    return {*tokenizer.all_special_ids, *added}
 
 
 def _peer(tokenizer: Any, folder: Path) -> SentencePieceProcessor | None:  # noqa: ANN401

@@ -110,7 +110,12 @@ def _load(folder: Path, *, trust: bool) -> Any:  # noqa: ANN401
     from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds, and the echo engine needs none
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
+        # Where mistral_common is installed, as it is with vLLM, its tokenizer would be taken for a tekken.json that
+        # lies beside: one without chat templates.
+        own = False if (folder / tokens.TOKENIZER).is_file() else None
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust, mistral_format=own
+        )
         fault = probes.fault(tokenizer, folder)
     except Exception as error:
         raise ValueError(f"{folder}: its tokenizer cannot be loaded{_likely(folder, error)}") from error
