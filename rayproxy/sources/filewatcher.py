@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import DirCreatedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
@@ -37,6 +36,12 @@ class _Watches:
         if self._observer is None:
             return None
         return self._tried(partial(self._observer.schedule, handler, str(folder), recursive=recursive))
+
+    def add_tree(self, tree: Path, wake: Callable[[], None]) -> None:
+        watch = self.add(_Tree(self, tree, wake), tree, recursive=True)
+        if self._observer and watch:
+            first = DirCreatedEvent(str(tree))  # as if it came now: its links are looked for, in the observer's thread
+            self._observer.event_queue.put((first, watch))
 
     def remove(self, watch: ObservedWatch) -> None:
         if self._observer:
@@ -81,30 +86,32 @@ class _Handler(FileSystemEventHandler):
 class _Tree(_Handler):
     """A folder with all its sub-folders, those included that links lead to.
 
-    Not watchdog's own way to follow links, which never ends where two of them lead up.
+    Not watchdog's own way to follow links, which never ends where two of them lead up. Links are looked for in the
+    observer's thread alone, which holds watchdog's lock meanwhile: with a lock of our own besides, two threads could
+    wait for each other.
     """
 
     def __init__(self, watches: _Watches, tree: Path, wake: Callable[[], None]) -> None:
         super().__init__(wake)
         self._watches = watches
         self._tree = tree
-        self._watched: dict[Path, ObservedWatch] = {}
-        self._following = threading.Lock()  # the first time here, then in the observer's thread
-        self._follow()
+        self._linked: dict[Path, ObservedWatch] = {}
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type in _COMING and Path(os.fsdecode(event.dest_path or event.src_path)).is_dir():
-            self._follow()
+            while self._follow():
+                pass  # once more: a link may have come into a folder before that was watched
         super().on_any_event(event)
 
-    def _follow(self) -> None:
-        with self._following:
-            wanted = {self._tree} | _linked(self._tree)
-            for folder in self._watched.keys() - wanted:
-                self._watches.remove(self._watched.pop(folder))
-            for folder in wanted - self._watched.keys():
-                if watch := self._watches.add(self, folder, recursive=True):
-                    self._watched[folder] = watch
+    def _follow(self) -> bool:
+        """Watch what links lead to now, and nothing else; return whether that is more than before."""
+        wanted = _linked(self._tree)
+        for folder in self._linked.keys() - wanted:
+            self._watches.remove(self._linked.pop(folder))
+        new = {folder: self._watches.add(self, folder, recursive=True) for folder in wanted - self._linked.keys()}
+        came = {folder: watch for folder, watch in new.items() if watch}
+        self._linked |= came
+        return bool(came)
 
 
 @contextlib.contextmanager
@@ -114,7 +121,7 @@ def watched(folders: Iterable[Path], trees: Iterable[Path], wake: Callable[[], N
     for folder in {folder.resolve() for folder in folders}:
         watches.add(_Handler(wake), folder)
     for tree in {tree.resolve() for tree in trees}:
-        _Tree(watches, tree, wake)
+        watches.add_tree(tree, wake)
     try:
         yield
     finally:
@@ -122,14 +129,14 @@ def watched(folders: Iterable[Path], trees: Iterable[Path], wake: Callable[[], N
 
 
 def _linked(tree: Path) -> set[Path]:
-    """Return the folders that links below `tree` lead to; circles end."""
+    """Return the folders other than `tree` that links below it lead to; circles end."""
     linked: set[Path] = set()
     seen = {tree}
     folders = [tree]
     while folders:
         for entry in _folders_in(folders.pop()):
             folder = entry.resolve()
-            if entry.is_symlink():
+            if entry.is_symlink() and folder != tree:
                 linked.add(folder)
             if folder not in seen:
                 seen.add(folder)

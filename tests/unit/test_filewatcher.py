@@ -1,0 +1,87 @@
+"""Watching begins while folders come: it waits for nothing, and misses nothing."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from rayproxy.sources.filewatcher import watched
+from tests.support.waiting import until
+
+# watchdog's, of a folder that it sees twice: in the walk and as an event
+pytestmark = pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
+
+LINKS, FOLDERS = 5, 50
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Return a folder whose links lead to large folders, as git-sync lays it out."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for link in range(LINKS):
+        for folder in range(FOLDERS):
+            (tmp_path / f"checkout{link}" / f"team{folder}").mkdir(parents=True)
+        (tree / f"link{link}").symlink_to(tmp_path / f"checkout{link}")
+    return tree
+
+
+@contextmanager
+def folders_come(*where: Path) -> Iterator[None]:
+    """Meanwhile make folders, as fast as a checkout does."""
+    enough = threading.Event()
+
+    def make() -> None:
+        for number in itertools.count():
+            (where[number % len(where)] / f"new{number}").mkdir()
+            if enough.wait(0.001):
+                return
+
+    writer = threading.Thread(target=make)
+    writer.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        writer.join()
+
+
+def watching(tree: Path, wake: Callable[[], None]) -> ExitStack:
+    """Begin to watch; fail where that does not come to its end."""
+    stack, begun = ExitStack(), threading.Event()
+
+    def begin() -> None:
+        stack.enter_context(watched([], [tree], wake))
+        begun.set()
+
+    threading.Thread(target=begin, daemon=True).start()
+    assert begun.wait(20), "it waits for ever"
+    return stack
+
+
+def test_watching_begins_while_folders_come_below_what_links_lead_to(tree: Path, tmp_path: Path):
+    with folders_come(tree, *(tmp_path / f"checkout{link}" for link in range(LINKS))):
+        for _ in range(5):
+            watching(tree, lambda: None).close()
+
+
+def test_a_link_that_comes_while_watching_begins_is_followed(tree: Path, tmp_path: Path):
+    late = tmp_path / "late"
+    late.mkdir()
+    woken = threading.Event()
+
+    def told() -> bool:
+        woken.clear()
+        (late / "change").write_text("")
+        return woken.wait(0.2)
+
+    with ExitStack() as stack:
+        with folders_come(tree):
+            stack.enter_context(watching(tree, woken.set))
+            (tmp_path / "checkout0" / "linked").symlink_to(late)
+        until("a change of what it leads to wakes", told)
