@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmserving.errors import ApiError
-from llmserving.stops import StopScanner
+from llmserving.stops import NO_STOPS, Stops, StopScanner
 from llmserving.text import Detokenizer
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class SequenceRequest:
     index: int
     prompt: tuple[int, ...]
     sampling: Sampling
-    stop: tuple[str, ...] = ()
+    stops: Stops = NO_STOPS
     copy: int = 0
     continues: bool = False
 
@@ -71,7 +71,7 @@ async def continue_text(
 ) -> AsyncGenerator[Delta, None]:
     """Yield one sequence's text in whole characters, up to its end, a stop string or its length."""
     detokenizer = Detokenizer(tokenizer, sequence.prompt[-CONTEXT:] if sequence.continues else ())
-    scanner = StopScanner(sequence.stop, tokenizer.special_tokens)
+    scanner = StopScanner(sequence.stops)
     pending: list[Token] = []
     ended: int | None = None
     async with aclosing(engine.submit(sequence.prompt, sequence.sampling)) as tokens:

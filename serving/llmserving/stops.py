@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from llmserving.tokenizer import SpecialTokens
+
 FIRST_MARK = 0xD800  # half a surrogate pair, which is in no text: neither an answer's nor a request's
-NONE: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """Stop strings, ready to be looked for: found once, for all sequences of a request.
+
+    A special token has no text: where a stop string names one, a mark stands for it.
+    """
+
+    strings: Mapping[str, str]  # what is looked for, and the stop string that it is
+    marks: Mapping[int, str]  # by the tokens' ids
+
+
+NO_STOPS = Stops(MappingProxyType({}), MappingProxyType({}))
+
+
+def find_stops(stops: Sequence[str], special: SpecialTokens) -> Stops:
+    """Return what to look for: a special token that a stop string names may come as such, or in letters."""
+    names = sorted(dict.fromkeys(name for stop in stops for name in special.within(stop)), key=len, reverse=True)
+    marks = {name: chr(FIRST_MARK + place) for place, name in enumerate(names)}
+    strings = {_marked(stop, marks.items()): stop for stop in stops} | {stop: stop for stop in stops}
+    return Stops(strings, {special[name]: mark for name, mark in marks.items()})
 
 
 class StopScanner:
-    """Let text through up to the first stop string, holding back what may be the beginning of one.
+    """Let text through up to the first stop string, holding back what may be the beginning of one."""
 
-    A special token has no text: where a stop string names one of `special`, by their names, a mark stands for it.
-    """
-
-    def __init__(self, stops: Sequence[str], special: Mapping[str, int] = NONE) -> None:
-        names = sorted((name for name in special if any(name in stop for stop in stops)), key=len, reverse=True)
-        marks = {name: chr(FIRST_MARK + place) for place, name in enumerate(names)}
-        self._marks = {special[name]: mark for name, mark in marks.items()}
-        self._invisible = str.maketrans(dict.fromkeys(marks.values(), ""))
-        # The name may come in letters, too.
-        self._stops = {_marked(stop, marks.items()): stop for stop in stops} | {stop: stop for stop in stops}
+    def __init__(self, stops: Stops) -> None:
+        self._stops, self._marks = stops.strings, stops.marks
+        self._invisible = str.maketrans(dict.fromkeys(stops.marks.values(), ""))
         self._held = ""
 
     def mark(self, token_id: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llmserving import rendering
@@ -13,7 +12,7 @@ from llmserving.rendering import SECONDS, ChatTemplateError
 from llmserving.spelling import Spelling, added_tokens, spelling_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from llmserving.chat_template import Messages
@@ -23,6 +22,19 @@ log = logging.getLogger(__name__)
 BYTES = 256
 
 
+class SpecialTokens(dict[str, int]):
+    """The ids of tokens that have no text, by their names."""
+
+    def __init__(self, ids: Mapping[str, int]) -> None:
+        super().__init__(ids)
+        self._lengths = sorted(set(map(len, ids)))
+
+    def within(self, text: str) -> Iterator[str]:
+        """Yield the names that are in a text: its pieces are looked up, for there may be 65,536 names."""
+        pieces = (text[at : at + length] for length in self._lengths for at in range(len(text) - length + 1))
+        return (piece for piece in pieces if piece in self)
+
+
 class Tokenizer(Protocol):
     """What the routes need of a tokenizer."""
 
@@ -30,7 +42,7 @@ class Tokenizer(Protocol):
     vocabulary_size: int
     longest_token: int  # in characters
     spelling: Spelling
-    special_tokens: Mapping[str, int]  # that have no text, by their names
+    special_tokens: SpecialTokens
     has_chat_template: bool
     template_options: frozenset[str]  # what the chat template reads and a caller may set
 
@@ -54,7 +66,7 @@ class ByteTokenizer:
     vocabulary_size = BYTES + 1
     longest_token = 1
     spelling = Spelling(lambda token_id: bytes([token_id]) if token_id < BYTES else b"")
-    special_tokens: Mapping[str, int] = MappingProxyType({"</s>": BYTES})
+    special_tokens = SpecialTokens({"</s>": BYTES})
     has_chat_template = True
     template_options: frozenset[str] = frozenset()
 
@@ -99,9 +111,9 @@ class ModelTokenizer:
         self.longest_token = max(map(len, vocabulary))
         self.spelling = spelling_of(self._tokenizer)
         named = {*added_tokens(self._tokenizer), *self._tokenizer.all_special_tokens} & vocabulary.keys()
-        self.special_tokens: Mapping[str, int] = {
-            name: vocabulary[name] for name in named if self.spelling.raw(vocabulary[name]) == b""
-        }
+        self.special_tokens = SpecialTokens(
+            {name: vocabulary[name] for name in named if self.spelling.raw(vocabulary[name]) == b""}
+        )
         self.has_chat_template = False
         self.template_options: frozenset[str] = frozenset()
         self._form = Form()

@@ -8,15 +8,19 @@ import torch
 from llmserving.engines.echo import EchoEngine
 from llmserving.server import assemble
 from llmserving.settings import from_mapping
-from llmserving.stops import StopScanner
-from llmserving.tokenizer import ModelTokenizer
+from llmserving.stops import StopScanner, find_stops
+from llmserving.tokenizer import ModelTokenizer, SpecialTokens
 
 TEXT = "/v1/completions"
 SAID = "One two<|user|>Hi<|assistant|><|user|> there<unk></s>"
 
 
+def scanner_of(stops, special=()):
+    return StopScanner(find_stops(stops, SpecialTokens(dict(special))))
+
+
 def scan(stops, pieces):
-    scanner, sent = StopScanner(stops), []
+    scanner, sent = scanner_of(stops), []
     for piece in pieces:
         text, stop = scanner.push(piece)
         sent.append(text)
@@ -55,13 +59,13 @@ def test_the_cut_does_not_depend_on_how_the_text_came_in_pieces():
 
 
 def test_no_more_than_the_beginning_of_a_stop_string_is_held_back():
-    scanner = StopScanner(["stop"])
+    scanner = scanner_of(["stop"])
     assert scanner.push("text st") == ("text ", None)
     assert scanner.push("ill") == ("still", None)
 
 
 def test_a_mark_stands_for_a_special_token_that_a_stop_string_names_and_is_never_sent():
-    scanner = StopScanner(["b<eos>"], {"<eos>": 7, "<pad>": 8})
+    scanner = scanner_of(["b<eos>"], {"<eos>": 7, "<pad>": 8})
     assert scanner.mark(8) == ""
     assert scanner.push(f"a{scanner.mark(7)}b") == ("a", None)
     assert scanner.push("c" + scanner.mark(7)) == ("bc", None)
@@ -70,13 +74,33 @@ def test_a_mark_stands_for_a_special_token_that_a_stop_string_names_and_is_never
 
 
 def test_a_special_token_whose_name_is_a_part_of_anothers_is_not_taken_for_it():
-    scanner = StopScanner(["<a><b>"], {"<a>": 1, "<b>": 2, "<a><b>": 3})
+    scanner = scanner_of(["<a><b>"], {"<a>": 1, "<b>": 2, "<a><b>": 3})
     assert scanner.push(scanner.mark(1) + scanner.mark(2)) == ("", None)
     assert scanner.push(scanner.mark(3)) == ("", "<a><b>")
 
 
 def test_a_special_tokens_name_in_letters_is_a_stop_string_too():
-    assert StopScanner(["x<eos>"], {"<eos>": 7}).push("ax<eos>") == ("a", "x<eos>")
+    assert scanner_of(["x<eos>"], {"<eos>": 7}).push("ax<eos>") == ("a", "x<eos>")
+
+
+class Counted(SpecialTokens):
+    """Count how often names are looked for, and fail where all of them are gone through."""
+
+    sought = 0
+
+    def within(self, text):
+        self.sought += 1
+        return super().within(text)
+
+    def __iter__(self):
+        raise AssertionError("every special token is looked at")
+
+    keys = items = values = __iter__
+
+
+def test_the_special_tokens_that_a_text_names_are_found_without_a_look_at_each_that_there_is():
+    special = Counted({f"<{place}>": place for place in range(65536)} | {"<|end|>": 65536})
+    assert sorted(special.within("a<7><<65535>><|end|><70000>")) == ["<65535>", "<7>", "<|end|>"]
 
 
 @pytest.fixture(scope="module", params=[tiny.make_tokenizer, tiny.make_byte_fallback_tokenizer])
@@ -135,6 +159,17 @@ def test_an_answer_ends_at_special_tokens_where_transformers_ends_it(running, to
     events = [event["choices"][0] for event in running.events(TEXT, {**body, "stream": True})]
     assert "".join(event["text"] for event in events) == choice["text"]
     assert (events[-1]["finish_reason"], events[-1]["stop_reason"]) == ("stop", stop)
+
+
+@pytest.mark.parametrize("stops", [["<|user|>", "zz"], []], ids=str)
+def test_special_tokens_are_looked_for_once_a_stop_string_however_many_answers_are_wanted(
+    running, tokenizer, monkeypatch, stops
+):
+    special = Counted(tokenizer.special_tokens)
+    monkeypatch.setattr(tokenizer, "special_tokens", special)
+    body = {"prompt": ["Hi there", "One two"], "stop": stops, "n": 4, "max_tokens": 4}
+    assert len(running.post(TEXT, body).json()["choices"]) == 8
+    assert special.sought == len(stops)
 
 
 def test_a_special_token_that_is_a_stop_string_ends_an_answer_that_ignores_the_models_own_end(running, tokenizer):

@@ -15,6 +15,7 @@ from llmserving.errors import ApiError, bad_request
 from llmserving.generation import SequenceRequest
 from llmserving.overtime import CrowdedError, OvertimeError
 from llmserving.rendering import ChatTemplateError
+from llmserving.stops import find_stops
 from llmserving.words import shown
 
 if TYPE_CHECKING:
@@ -166,13 +167,14 @@ def openai_sequences(
         "stop_ids": _stop_ids(server, body),
         "request": next(REQUESTS),
     }
+    stops = find_stops(body.stops, server.tokenizer.special_tokens)
     sequences = []
     for place, prompt in enumerate(map(tuple, prompts)):
         how = sampling(server, body, prompt, max_tokens, more)  # once: to look at a long prompt takes its time
         for copy in range(n):
             seed = None if body.seed is None else (body.seed + copy + 2**63) % 2**64 - 2**63
             sequences.append(
-                SequenceRequest(place * n + copy, prompt, replace(how, seed=seed), body.stops, copy, continues)
+                SequenceRequest(place * n + copy, prompt, replace(how, seed=seed), stops, copy, continues)
             )
     return sequences
 
