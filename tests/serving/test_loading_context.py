@@ -5,6 +5,8 @@ import json
 import loads
 import pytest
 from llmserving import loading
+from llmserving.engines.base import Vocabulary
+from llmserving.engines.vocabulary import check_suppressed
 from llmserving.files.folders import Folders
 from llmserving.loading import generation_config
 from llmserving.loading.context import model_length
@@ -207,6 +209,14 @@ def test_the_ids_that_end_an_answer_come_as_one_as_several_or_nested(advised, sa
 )
 def test_the_tokens_that_the_authors_forbid_are_known(advised, said, ids):
     assert advised(said).suppressed == ids
+
+
+def test_a_model_whose_authors_forbid_more_tokens_than_the_engine_can_is_refused_with_their_number():
+    some = Vocabulary(9, 9, biased=3)
+    check_suppressed({1, 2, 3, 258883}, some, "vllm")
+    check_suppressed(range(9), Vocabulary(9, 9), "continuous")
+    with pytest.raises(ValueError, match=r"engine vllm: generation_config\.json forbids 4 tokens .* can forbid 3"):
+        check_suppressed({1, 2, 3, 4}, some, "vllm")
 
 
 @pytest.mark.parametrize(

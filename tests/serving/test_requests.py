@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+from dataclasses import replace
 
 import pytest
 from conftest import listening
@@ -291,6 +292,31 @@ def test_what_cannot_be_done_is_refused_with_a_sentence_that_names_it(echo, case
     assert error["param"] == param
     for arm in ("constrained", "[", "function-", "TextPart", "Input should"):  # pydantic's own words
         assert arm not in error["message"]
+
+
+@pytest.fixture
+def forbidding(serve):
+    """Serve an engine that can bias or forbid four tokens, with two forbidden and one more that it does not have."""
+    server = load(from_mapping({"engine": "echo"}))
+    server.engine.vocabulary = replace(server.engine.vocabulary, biased=4)
+    server.defaults = {"suppressed": frozenset({7, 8, 258883})}
+    return serve(server)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("tokens", [(), (5, 6), (5, 6, 7, 8)], ids=str)
+def test_as_many_biases_as_the_engine_holds_beside_what_is_forbidden_are_taken(forbidding, tokens, stream):
+    body = {"prompt": "a", "stream": stream, "logit_bias": {str(token): 1 for token in tokens}}
+    assert forbidding.post(TEXT, body).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "body"), [(TEXT, {"prompt": "a"}), (CHAT, {"messages": [HI]})])
+def test_one_bias_more_than_the_engine_holds_beside_what_is_forbidden_is_refused(forbidding, path, body, stream):
+    answer = forbidding.post(path, {**body, "stream": stream, "logit_bias": {"5": 1, "6": 1, "7": 1, "9": 1}})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "logit_bias"
+    assert "it has 4 tokens, and 2 are accepted beside the 2 that the model's authors forbid" in answer.text
 
 
 TABLES = {**refused.PROMPT, **refused.SAMPLING, **refused.OLD_ROUTES, **refused.MESSAGE}

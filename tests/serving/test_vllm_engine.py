@@ -65,6 +65,22 @@ def test_greedy_text_is_that_of_the_merged_model_without_what_its_authors_forbid
         assert vllm.post("/v1/completions", biased).json()["choices"][0]["text"] == text
 
 
+def test_a_model_that_forbids_more_tokens_than_vllm_can_is_refused_before_it_is_loaded(forbidding, monkeypatch):
+    from llmserving.engines import vllm
+    from llmserving.settings import from_mapping
+
+    monkeypatch.setattr(vllm, "MOST_BIASES", 1)
+    monkeypatch.delattr(vllm, "VllmEngine")
+    with pytest.raises(ValueError, match=r"forbids \d tokens .* can forbid 1; engine continuous serves this model"):
+        vllm.load_vllm(from_mapping({"model_dir": forbidding, "engine": "vllm"}))
+
+
+def test_the_most_tokens_that_a_sequence_can_bias_are_as_vllm_has_them(vllm):
+    from vllm.v1.worker.gpu.sample.logit_bias import MAX_NUM_LOGIT_BIAS_TOKENS
+
+    assert vllm.server.engine.vocabulary.biased == MAX_NUM_LOGIT_BIAS_TOKENS
+
+
 @pytest.mark.parametrize(
     "wanted",
     [

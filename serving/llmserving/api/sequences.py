@@ -196,6 +196,13 @@ def _biases(server: Server, given: Mapping[str, float]) -> dict[int, float]:
     biases = {int(token): bias for token, bias in given.items()}
     vocabulary = server.engine.vocabulary
     check_tokens(server.tokenizer, biases, min(vocabulary.read, vocabulary.chosen), "logit_bias")
+    forbidden = vocabulary.of_these(server.defaults.get("suppressed", ()))
+    if vocabulary.biased is not None and len(biases.keys() | forbidden) > vocabulary.biased:
+        raise bad_request(
+            f"logit_bias: it has {len(biases)} tokens, and {vocabulary.biased - len(forbidden)} are accepted beside "
+            f"the {len(forbidden)} that the model's authors forbid",
+            "logit_bias",
+        )
     return biases
 
 

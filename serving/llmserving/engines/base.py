@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
     from llmserving.tokenizer import Tokenizer
 
@@ -57,10 +57,18 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """How many token ids a model can read, by its embedding, and choose from, by its logits."""
+    """How many token ids a model can read, by its embedding, and choose from, by its logits.
+
+    `biased`: how many of those an engine can bias or forbid in one sequence, None for all.
+    """
 
     read: int
     chosen: int
+    biased: int | None = None
+
+    def of_these(self, ids: Iterable[int]) -> frozenset[int]:
+        """Return the ids that the model can choose."""
+        return frozenset(token for token in ids if token < self.chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ class Engine(Protocol):
     def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
         """Yield tokens as they are made, the stop token included; closing the generator cancels.
 
-        The caller has checked that the prompt and `max_tokens` fit `context_length`, and the ids the vocabulary.
+        The caller has checked that the prompt and `max_tokens` fit `context_length`, ids and biases the vocabulary.
         Raise EngineDeadError if the engine died; SequenceError, or another RuntimeError, if this one sequence failed.
         """
         ...

@@ -16,8 +16,9 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
 
 from llmserving import loading
-from llmserving.engines.base import EngineDeadError, SequenceError, Stats, Token, Vocabulary
+from llmserving.engines.base import EngineDeadError, Stats, Token, Vocabulary
 from llmserving.engines.encoder import load_encoder
+from llmserving.engines.vocabulary import check_suppressed
 from llmserving.files.adapters import largest_rank, read_config
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from llmserving.loading import Folders
     from llmserving.settings import Settings
 
-MOST_BIASES = 1024
+MOST_BIASES = 1024  # of one sequence, the forbidden tokens included: one more would end vLLM's worker
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
@@ -37,7 +38,9 @@ def load_vllm(settings: Settings) -> tuple[VllmEngine, Encoder | None]:
     folders = loading.find_folders(settings)
     config = loading.read_config(settings, folders)
     length, size = loading.context_length(config, settings), config.get_text_config().vocab_size
-    return VllmEngine(settings, folders, length, Vocabulary(size, size)), load_encoder(settings)
+    vocabulary = Vocabulary(size, size, MOST_BIASES)
+    check_suppressed(loading.read_advice(folders).suppressed, vocabulary, "vllm")
+    return VllmEngine(settings, folders, length, vocabulary), load_encoder(settings)
 
 
 class VllmEngine:
@@ -115,14 +118,8 @@ def lora_rank(adapter: Mapping[str, Any]) -> int:
 
 
 def sampling_parameters(sampling: Sampling, vocabulary: Vocabulary) -> SamplingParams:
-    """Return vLLM's parameters; text, stop strings and the end of an answer are decided here and not there.
-
-    Raise SequenceError for more biases than vLLM holds: one more would end its worker.
-    """
-    suppressed = {token: -math.inf for token in sampling.suppressed if token < vocabulary.chosen}
-    biases = {**sampling.logit_bias, **suppressed}
-    if len(biases) > MOST_BIASES:
-        raise SequenceError(f"logit_bias: {MOST_BIASES - len(suppressed)} tokens at most with this model")
+    """Return vLLM's parameters; text, stop strings and the end of an answer are decided here and not there."""
+    biases = {**sampling.logit_bias, **dict.fromkeys(vocabulary.of_these(sampling.suppressed), -math.inf)}
     return SamplingParams(
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,

@@ -8,7 +8,7 @@ from llmserving.engines.base import SequenceError, Vocabulary
 from llmserving.loading.vocabulary import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from transformers import PreTrainedModel
 
@@ -24,3 +24,13 @@ def check(prompt: Sequence[int], size: int) -> None:
     """Raise SequenceError for an id that no embedding of this size has: a kernel would end with it, for everybody."""
     if not prompt or min(prompt) < 0 or max(prompt) >= size:
         raise SequenceError(f"a token of the prompt is not among the {size} that the model can read")
+
+
+def check_suppressed(suppressed: Iterable[int], vocabulary: Vocabulary, engine: str) -> None:
+    """Raise ValueError for a model whose authors forbid more tokens than an engine can."""
+    count = len(vocabulary.of_these(suppressed))
+    if vocabulary.biased is not None and count > vocabulary.biased:
+        raise ValueError(
+            f"engine {engine}: generation_config.json forbids {count} tokens (suppress_tokens, bad_words_ids), and "
+            f"this engine can forbid {vocabulary.biased}; engine continuous serves this model"
+        )
