@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import structlog
 
 QUEUE = 10_000  # lines held while the reader of the pipe is away; more are dropped, and counted
+MAX_LINE = 500  # characters of what a library says
 
 
 class _Pipe:
@@ -49,6 +50,13 @@ class _Pipe:
         done.join(seconds)
 
 
+class _Libraries(logging.Handler):
+    """Pass on what libraries log, and Python's warnings: a line of theirs would be none of JSON, and could block."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().warning(record.getMessage()[:MAX_LINE], logger=record.name)
+
+
 _pipe: _Pipe | None = None
 
 
@@ -70,6 +78,8 @@ def configure(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=lambda *_: pipe,
     )
+    logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
+    logging.captureWarnings(capture=True)
 
 
 def _open_closed() -> None:
