@@ -3,14 +3,18 @@
 import json
 import logging
 import random
+import threading
 from dataclasses import replace
 
 import pytest
 from conftest import listening
 from llmserving.api import refused, requests
 from llmserving.api.body import parse
-from llmserving.server import load
+from llmserving.engines.base import FormatError
+from llmserving.engines.echo import EchoEngine
+from llmserving.server import assemble, load
 from llmserving.settings import from_mapping
+from llmserving.tokenizer import ByteTokenizer
 from openai.types.chat import ChatCompletionMessage
 from pydantic import ValidationError
 
@@ -217,6 +221,10 @@ def test_what_is_ignored_is_named_in_one_line_for_the_log(echo, caplog):
     assert "stop" not in line
 
 
+def schema(value):
+    return {"type": "json_schema", "json_schema": {"schema": value}}
+
+
 # The body, the parameter that the error names, and what it has to say.
 REFUSED = [
     (chat(tools=[{"type": "function"}]), "tools", "tools: tools are not served here: describe them in a message"),
@@ -235,6 +243,11 @@ REFUSED = [
     (chat(response_format={"type": ["x"]}), "response_format", "text, json_object, json_schema"),
     (chat(response_format={"type": "json_schema"}), "response_format", "a json_schema comes with its schema"),
     (chat(response_format={"type": "json_schema", "json_schema": []}), "response_format", "comes with its schema"),
+    (chat(response_format=schema(True)), "response_format", "comes with its schema, an object"),
+    (chat(response_format=schema(7)), "response_format", "comes with its schema, an object"),
+    (chat(response_format=schema(None)), "response_format", "comes with its schema, an object"),
+    (chat(response_format=schema("{}")), "response_format", "comes with its schema, an object"),
+    (chat(response_format=schema({"type": "string"})), "response_format", "cannot do 'json_schema', only 'text'"),
     (chat(n=1000), "n", "n: a number of at most 128 is accepted, not 1000"),
     (chat(n=True), "n", "n: a whole number is accepted, not true"),
     (chat(max_tokens=1.5), "max_tokens", "max_tokens: a whole number is accepted, not 1.5"),
@@ -317,6 +330,37 @@ def test_one_bias_more_than_the_engine_holds_beside_what_is_forbidden_is_refused
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "logit_bias"
     assert "it has 4 tokens, and 2 are accepted beside the 2 that the model's authors forbid" in answer.text
+
+
+class Choosy(EchoEngine):
+    """An engine that knows response formats, and has no use for a schema of this type."""
+
+    checked_by: threading.Thread | None = None
+
+    def check_format(self, response_format):
+        self.checked_by = threading.current_thread()
+        if response_format.get("json_schema") == {"schema": {"type": "nonsense"}}:
+            raise FormatError('Unsupported type "nonsense"')
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "body"), [(TEXT, {"prompt": "a"}), (CHAT, {"messages": [HI]})])
+def test_a_response_format_that_the_engine_refuses_is_refused_before_the_answer_begins(serve, path, body, stream):
+    running = serve(assemble(from_mapping({"engine": "echo"}), ByteTokenizer(), Choosy()))
+    answer = running.post(path, {**body, "stream": stream, "response_format": schema({"type": "nonsense"})})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "response_format")
+    assert error["message"] == 'response_format: Unsupported type "nonsense"'
+    good = {**body, "stream": stream, "response_format": schema({"type": "string"})}
+    assert running.post(path, good).status_code == 200
+
+
+def test_a_response_format_is_looked_at_beside_the_event_loop(serve):
+    running = serve(assemble(from_mapping({"engine": "echo"}), ByteTokenizer(), Choosy()))
+    threads = set(threading.enumerate())
+    assert running.post(TEXT, {"prompt": "a", "response_format": {"type": "json_object"}}).status_code == 200
+    assert running.server.engine.checked_by
+    assert running.server.engine.checked_by not in threads
 
 
 TABLES = {**refused.PROMPT, **refused.SAMPLING, **refused.OLD_ROUTES, **refused.MESSAGE}

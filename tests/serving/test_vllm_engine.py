@@ -6,6 +6,7 @@ vLLM pins other versions than the transformers engines, so it has an environment
 """
 
 import json
+from types import SimpleNamespace
 
 import loads
 import pytest
@@ -114,6 +115,42 @@ def test_a_response_format_is_kept_to(vllm):
 def test_a_response_format_that_is_none_is_refused(vllm):
     body = {"prompt": "a", "response_format": {"type": "grammar"}}
     assert vllm.post("/v1/completions", body).status_code == 400
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"type": "nonsense"}, 'Unsupported type "nonsense"'),
+        ({"$ref": "#/no"}, "Cannot find field no"),
+        ({"type": "string", "pattern": "(?<=a)b"}, "Lookbehind is not supported yet."),
+        ({"type": "object", "patternProperties": {"(": {}}}, "The parenthesis is not closed."),
+        ({"type": "integer", "multipleOf": 3}, "contains features not supported by xgrammar"),
+        ({"type": "x" * 300}, "Unsupported type"),
+        ({"properties": 5}, "properties must be an object"),
+    ],
+    ids=lambda one: str(one)[:60],
+)
+def test_a_schema_that_vllm_can_keep_no_answer_to_is_refused_before_the_answer_begins(vllm, schema, reason, stream):
+    format_ = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    answer = vllm.post("/v1/completions", {"prompt": "a", "stream": stream, "response_format": format_})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "response_format")
+    assert error["message"].startswith("response_format: vLLM cannot keep an answer to it: ")
+    assert reason in error["message"]
+    assert ".cc:" not in error["message"]
+    assert len(error["message"]) < 270
+
+
+def test_what_vllm_gives_up_is_an_error_and_no_end_of_an_answer(vllm, monkeypatch):
+    async def given_up(*_, **__):
+        output = SimpleNamespace(token_ids=[], logprobs=None, finish_reason="error")
+        yield SimpleNamespace(outputs=[output])
+
+    monkeypatch.setattr(vllm.server.engine._engine, "generate", given_up)
+    answer = vllm.post("/v1/completions", {"prompt": "a"})
+    assert answer.status_code == 500
+    assert "the answer cannot go on: vLLM gave it up, and its log says why" in answer.text
 
 
 def test_a_client_that_goes_away_frees_its_slot(vllm):

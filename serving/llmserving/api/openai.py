@@ -48,7 +48,7 @@ def router(server: Server) -> APIRouter:
         check_model(server, body.model)
         _check_completion(body)
         prompts = await encode_each(server, body.prompts)
-        sequences = openai_sequences(server, body, prompts, body.max_tokens or 16, continues=True)
+        sequences = await openai_sequences(server, body, prompts, body.max_tokens or 16, continues=True)
         texts = await decode_each(server, body.prompts) if body.echo else []
         form = CompletionFormat(
             server.settings.served_name,
@@ -118,7 +118,7 @@ async def _chat_sequences(server: Server, body: ChatRequest) -> list[SequenceReq
         raise bad_request("top_logprobs: only with logprobs set to true", "top_logprobs")
     prompt = await encode_chat(server, [message.plain() for message in body.messages], _options(server, body))
     length = body.max_completion_tokens or body.max_tokens
-    return openai_sequences(server, body, [prompt], length, continues=bool(body.continue_final_message))
+    return await openai_sequences(server, body, [prompt], length, continues=bool(body.continue_final_message))
 
 
 def _options(server: Server, body: TemplateFields) -> dict[str, Any]:

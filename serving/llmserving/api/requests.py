@@ -66,8 +66,10 @@ def _response_format(value: dict[str, Any]) -> dict[str, Any]:
     if value.get("type") not in kinds:
         raise PydanticCustomError("response_format", "its type is one of {kinds}", {"kinds": ", ".join(kinds)})
     described = value.get("json_schema")
-    if value["type"] == "json_schema" and not (isinstance(described, dict) and "schema" in described):
-        raise PydanticCustomError("response_format", "a json_schema comes with its schema")
+    if value["type"] == "json_schema" and not (
+        isinstance(described, dict) and isinstance(described.get("schema"), dict)
+    ):
+        raise PydanticCustomError("response_format", "a json_schema comes with its schema, an object")
     return value
 
 

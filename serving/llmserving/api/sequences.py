@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmserving import rendering
 from llmserving.admission import RETRY_AFTER
-from llmserving.engines.base import REQUESTS, Sampling
+from llmserving.engines.base import REQUESTS, FormatError, Sampling
 from llmserving.errors import ApiError, bad_request
 from llmserving.generation import SequenceRequest
 from llmserving.overtime import CrowdedError, OvertimeError
@@ -145,7 +145,7 @@ def check_tokens(tokenizer: Tokenizer, ids: Iterable[int], known: int, param: st
         )
 
 
-def openai_sequences(
+async def openai_sequences(
     server: Server,
     body: OpenAIFields,
     prompts: Sequence[Sequence[int]],
@@ -163,7 +163,7 @@ def openai_sequences(
         "repetition_penalty": body.repetition_penalty,
         "logit_bias": _biases(server, body.logit_bias or {}),
         "logprobs": body.top_logprobs_wanted,
-        "schema": _schema(server, body.response_format),
+        "schema": await _schema(server, body.response_format),
         "stop_ids": _stop_ids(server, body),
         "request": next(REQUESTS),
     }
@@ -206,10 +206,15 @@ def _biases(server: Server, given: Mapping[str, float]) -> dict[int, float]:
     return biases
 
 
-def _schema(server: Server, response_format: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+async def _schema(server: Server, response_format: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     if response_format is None or response_format["type"] == "text":
         return None
-    if "response_format" not in server.engine.features:
+    check = server.engine.check_format
+    if check is None:
         text = f"response_format: this engine cannot do {response_format['type']!r}, only 'text'; vLLM's can"
         raise bad_request(text, "response_format")
+    try:
+        await asyncio.to_thread(check, response_format)
+    except FormatError as error:
+        raise bad_request(f"response_format: {error}", "response_format") from error
     return response_format

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 
     from llmserving.tokenizer import Tokenizer
 
@@ -18,6 +18,10 @@ class EngineDeadError(RuntimeError):
 
 class SequenceError(RuntimeError):
     """One sequence cannot go on, and the others can; the message is for its caller."""
+
+
+class FormatError(ValueError):
+    """No answer can be kept to a response format; the message is for its caller."""
 
 
 class UnprovenError(Exception):
@@ -51,7 +55,7 @@ class Sampling:
     logprobs: int | None = None  # None: none wanted; 0: of the chosen token; k: of the k likeliest too
     stop_ids: frozenset[int] = frozenset()
     suppressed: frozenset[int] = frozenset()  # never in an answer, whatever a bias says
-    schema: Mapping[str, object] | None = None  # a response format, for an engine that has "response_format"
+    schema: Mapping[str, object] | None = None  # a response format that `check_format` lets pass
     request: int = field(default_factory=REQUESTS.__next__, compare=False)
 
 
@@ -93,8 +97,15 @@ class Engine(Protocol):
     """Continue sequences of token ids."""
 
     context_length: int  # prompt and answer together, in tokens
-    features: frozenset[str]  # what it can do beyond plain sampling: "response_format"
     vocabulary: Vocabulary
+
+    @property
+    def check_format(self) -> Callable[[Mapping[str, object]], None] | None:
+        """Return what raises FormatError for one that no answer can be kept to; None: it knows no response formats.
+
+        It takes its time: it is no work for the event loop.
+        """
+        ...
 
     def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
         """Yield tokens as they are made, the stop token included; closing the generator cancels.

@@ -48,7 +48,7 @@ STALL_SECONDS = 300.0  # one step never takes so long: the worker hangs; until t
 class ContinuousEngine:
     """Run one model's continuous batching in its worker thread."""
 
-    features: frozenset[str] = frozenset()
+    check_format = None
 
     def __init__(
         self, model: PreTrainedModel, context_length: int, settings: Settings, space: int | None = None

@@ -40,7 +40,7 @@ END_SECONDS = 10.0  # to be gone, once it was killed or has hung up: a driver ma
 class RemoteEngine:
     """Run a transformers engine, and what embeds, in a child process that ends with this one."""
 
-    features: frozenset[str] = frozenset()
+    check_format = None
     context_length = embedding_tokens = embedding_vocabulary = embedding_width = 0  # until it is loaded
     vocabulary = Vocabulary(0, 0)
 

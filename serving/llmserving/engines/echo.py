@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class EchoEngine:
     """Repeat the prompt token by token, then stop; `delay` seconds before each token."""
 
-    features: frozenset[str] = frozenset()
+    check_format = None
 
     def __init__(self, context_length: int = 4096, stop_id: int = 256, delay: float = 0.0) -> None:
         self.context_length = context_length

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class GenerateEngine:
     """Run one model's `generate` in one thread; the others wait for their turn."""
 
-    features: frozenset[str] = frozenset()
+    check_format = None
 
     def __init__(self, model: PreTrainedModel, context_length: int) -> None:
         self.context_length = context_length

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 from vllm import SamplingParams
+from vllm.config import StructuredOutputsConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import VLLMValidationError
 from vllm.inputs import TokensPrompt
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -16,7 +19,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
 
 from llmserving import loading
-from llmserving.engines.base import EngineDeadError, Stats, Token, Vocabulary
+from llmserving.engines.base import EngineDeadError, FormatError, SequenceError, Stats, Token, Vocabulary
 from llmserving.engines.encoder import load_encoder
 from llmserving.engines.vocabulary import check_suppressed
 from llmserving.files.adapters import largest_rank, read_config
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 MOST_BIASES = 1024  # of one sequence, the forbidden tokens included: one more would end vLLM's worker
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+GIVEN_UP = ("error", "abort")  # how vLLM ends a sequence that it does not finish
+REASON = 200  # characters of it: xgrammar's may repeat the whole schema
+PLACE = re.compile(r"\[[\d:]+\] \S+:\d+: ")  # the time, and a line of xgrammar's source: nothing to a caller
 
 
 def load_vllm(settings: Settings) -> tuple[VllmEngine, Encoder | None]:
@@ -46,8 +52,6 @@ def load_vllm(settings: Settings) -> tuple[VllmEngine, Encoder | None]:
 class VllmEngine:
     """Run one model in vLLM's own process, its adapter beside it."""
 
-    features = frozenset({"response_format"})
-
     def __init__(self, settings: Settings, folders: Folders, context_length: int, vocabulary: Vocabulary) -> None:
         self.context_length = context_length
         self.vocabulary = vocabulary
@@ -57,6 +61,20 @@ class VllmEngine:
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(**engine_arguments(settings, folders, context_length))
         )
+
+    def check_format(self, response_format: Mapping[str, object]) -> None:
+        """Raise FormatError where vLLM has no grammar for it; vLLM itself says so only once the answer has begun."""
+        config = self._engine.vllm_config
+        try:
+            SamplingParams(structured_outputs=structure(response_format)).verify(
+                config.model_config,
+                config.speculative_config,
+                config.structured_outputs_config,
+                self._engine.tokenizer,
+            )
+        except (VLLMValidationError, ValueError) as error:
+            reason = PLACE.sub("", str(error)).strip()[:REASON]
+            raise FormatError(f"vLLM cannot keep an answer to it: {reason}") from error
 
     async def submit(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Token, None]:
         """Yield tokens as they are made; vLLM aborts the request when its generator is closed."""
@@ -70,6 +88,8 @@ class VllmEngine:
             ):
                 for token in tokens(output.outputs[0], sampling.logprobs):
                     yield token
+                if output.outputs[0].finish_reason in GIVEN_UP:
+                    raise SequenceError("vLLM gave it up, and its log says why")
         except VllmDeadError as error:
             raise EngineDeadError(f"vLLM died: {error}") from error
         finally:
@@ -103,6 +123,8 @@ def engine_arguments(settings: Settings, folders: Folders, context_length: int) 
         "load_format": "auto" if settings.allow_pickle else "safetensors",
         "enable_lora": folders.adapter is not None,
         "disable_log_stats": True,
+        # Not "auto": of the several it picks from, the first request's is everybody's for good, whatever theirs need.
+        "structured_outputs_config": StructuredOutputsConfig(backend="xgrammar"),
     }
     if torch.cuda.is_available():
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
