@@ -31,10 +31,10 @@ api-server: install-test ## what the tests' Kubernetes API server is, built once
 	@$(PY) -m tests.support.apiserver
 
 test: test-serving api-server ## every test that this machine can run
-	@tests/support/run-tests.sh $(PY) -n 2
+	@$(PY) -m pytest -n 2
 
 test-serving: install-serving ## the model server's tests, in an environment of their own
-	@tests/support/run-tests.sh .venv-serving/bin/python tests/serving -n 2
+	@.venv-serving/bin/python -m pytest tests/serving -n 2
 
 .PHONY: test-models
 test-models: install-serving ## the model server beside transformers and PEFT: architectures, adapters, tokenizers, published layouts, broken files
@@ -59,7 +59,7 @@ install-e2e: install-test
 	@.ci/install debian dockerd=docker.io debootstrap=debootstrap chromium=chromium chromedriver=chromium-driver jq=jq promtool=prometheus
 
 test-e2e: install-e2e api-server ## the images in containers, and the page in Chromium (starts a Docker engine where none runs)
-	@tests/support/with-engine.sh tests/support/run-tests.sh $(PY) tests/e2e
+	@tests/support/with-engine.sh $(PY) -m pytest tests/e2e
 
 .PHONY: install-pages test-pages
 install-pages: install-test
