@@ -209,6 +209,9 @@ def world_of(chance: random.Random) -> Iterator[World]:
         daemon = Daemon(folder, {"KUBECONFIG": str(server.kubeconfig(folder)), "RESYNC": "5", "LOG_LEVEL": "info"})
         try:
             yield World(server, kuberay, daemon.start(), chance)
+        except AssertionError as error:
+            error.add_note(daemon.told()[-100_000:])
+            raise
         finally:
             daemon.clean_up()
             upstream.close()
@@ -234,7 +237,7 @@ def soak(world: World, seconds: float) -> tuple[dict[str, object], Counter[str],
             fault(world)
             done.update({fault.__name__: 1, "changes": changes})
             begun = time.monotonic()
-            until(f"the model {world.model}\n{world.daemon.tail()}", world.is_the_model, PATIENCE, 0.2)
+            until(f"the model {world.model}", world.is_the_model, PATIENCE, 0.2)
             took = round(time.monotonic() - begun, 1)
             slowest[fault.__name__] = max(slowest.get(fault.__name__, 0.0), took)
     finally:
