@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, NamedTuple
 
@@ -85,9 +86,16 @@ def amount(quantity: str) -> Fraction | None:
     return Fraction(match[1]) * (_BINARY | _DECIMAL)[match[2] or ""] if match else None
 
 
+def _spelled(value: object) -> object:
+    """Return a number as text: YAML makes one of `cpu: 1.5`, which Kubernetes takes as well as `cpu: "1.5"`."""
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f")  # no quantity of ours has an exponent
+    return str(value) if isinstance(value, int) else value
+
+
 Quantity = Annotated[
     str,
-    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
+    BeforeValidator(_spelled),
     _full_match(_QUANTITY, "a quantity, such as 6, 500m or 24Gi"),
     AfterValidator(canonical),
 ]
