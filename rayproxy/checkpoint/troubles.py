@@ -20,7 +20,7 @@ from rayproxy.checkpoint.stages import (
 )
 from rayproxy.kinds.kuberay import cause
 from rayproxy.kinds.rayservice import FINAL, INCREMENTAL
-from rayproxy.objects import condition, dig, last_line, plain, text
+from rayproxy.objects import array, condition, dig, last_line, plain, text
 
 Object = dict[str, Any]
 
@@ -100,7 +100,8 @@ def _failed(found: Object) -> Iterator[str]:
 
 def _hopeless_pods(seen: Observed) -> Iterator[str]:
     for pod in seen.pods:
-        for container in containers(pod):
+        # KubeRay's `wait-gcs-ready` runs before a worker, and has the worker's image: there kubelet fails first.
+        for container in (*array(pod, "status", "initContainerStatuses"), *containers(pod)):
             waiting = container.get("state", {}).get("waiting") or {}
             if waiting.get("reason") in _HOPELESS:
                 yield f"Pod {pod['metadata']['name']}: {waiting['reason']}: {waiting.get('message', '')}"

@@ -39,6 +39,13 @@ def pod(kind, state=None, *, pulled=True, ready=False):
     }
 
 
+def initializing(reason, message=""):
+    """Return a worker whose container waits for KubeRay's `wait-gcs-ready`, which has the worker's own image."""
+    found = pod("worker", waiting("PodInitializing"), pulled=False)
+    found["status"]["initContainerStatuses"] = [{"imageID": "", "state": waiting(reason, message)}]
+    return found
+
+
 def waiting(reason, message=""):
     return {"waiting": {"reason": reason, "message": message}}
 
@@ -86,6 +93,13 @@ def test_the_furthest_stage_that_is_proven_is_the_one_reached(stage, seen):
             Observed(rayservice(), (pod("head", waiting("CrashLoopBackOff", "back-off 10s")),)),
             "Pod m-head: CrashLoopBackOff: back-off 10s",
         ),
+        *(
+            (
+                Observed(rayservice(), (pod("head", ready=True), initializing(reason, "no such image"))),
+                f"Pod m-worker: {reason}: no such image",
+            )
+            for reason in ("ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
+        ),
         (
             Observed(rayservice("DEPLOY_FAILED", message="No module named x\n")),
             "Ray Serve could not deploy it: No module named x",
@@ -126,6 +140,7 @@ def test_what_only_a_person_can_help_is_a_failure_with_its_reason(seen, failure)
 @pytest.mark.parametrize("state", ["ErrImagePull", "ContainerCreating", "PodInitializing"])
 def test_what_kubelet_tries_again_is_no_failure(state):
     assert not progress(Observed(rayservice(), (pod("head", waiting(state)),))).failure
+    assert not progress(Observed(rayservice(), (initializing(state),))).failure
 
 
 def test_the_newest_warning_says_why_it_takes_so_long():
