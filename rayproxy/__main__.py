@@ -10,9 +10,9 @@ from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 from rayproxy import VERSION
 from rayproxy.checkpoint.refusal import RefusedError
-from rayproxy.cli import COMMANDS, FORMER
+from rayproxy.cli import COMMANDS, FORMER, streams
 from rayproxy.cli.errors import CommandError
-from rayproxy.cli.help import HelpFormatter
+from rayproxy.cli.help import NO_WORD, HelpFormatter
 from rayproxy.daemon import StartError
 from rayproxy.kube.api import ApiError, CredentialsError
 from rayproxy.ledger.base import StoreError
@@ -31,6 +31,7 @@ _EXPECTED = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 1 failed, 2 not understood."""
+    streams.prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
@@ -46,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.argv[0] = f"rayproxy {name}"  # what --help shows as the program
     try:
         shown: CliSettingsSource[object] = CliSettingsSource(
-            command, cli_exit_on_error=True, formatter_class=HelpFormatter
+            command, cli_exit_on_error=True, formatter_class=HelpFormatter, cli_parse_none_str=NO_WORD
         )
-        return CliApp.run(command, cli_args=arguments[1:], cli_settings_source=shown).main()
+        with streams.written():
+            return CliApp.run(command, cli_args=arguments[1:], cli_settings_source=shown).main()
     except ValidationError as error:
         for reason in reasons(error):
             print(f"rayproxy {name}: {reason}", file=sys.stderr)

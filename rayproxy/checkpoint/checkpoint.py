@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rayproxy.checkpoint import fields
 from rayproxy.checkpoint.options import Options, checked
 from rayproxy.checkpoint.refusal import RefusedError
+from rayproxy.objects import dig
 
 API_GROUP = "core.datatunerx.io"
 ANNOTATION = f"{API_GROUP}/llmCheckpoint"
@@ -84,12 +86,25 @@ def parse(document: object, options: Options) -> Checkpoint:
         "image": options.image or _text(block, shape.image, f"spec.{shape.block}.{shape.image}"),
         "base_model_dir": options.base_model_dir
         or _text(block, shape.base_model_dir, f"spec.{shape.block}.{shape.base_model_dir}"),
-        "checkpoint_dir": options.checkpoint_dir or _checkpoint_dir(spec, shape, options.bucket),
+        "checkpoint_dir": options.checkpoint_dir or _checkpoint_dir(spec, shape, block, options.bucket),
         "image_pull_policy": options.image_pull_policy or block.get("imagePullPolicy") or "IfNotPresent",
     }
     # What an LLMCheckpoint says passes the same checks as what a flag says.
     checked(found, f"LLMCheckpoint {llm_checkpoint}")
-    return Checkpoint(namespace=metadata.get("namespace"), llm_checkpoint=llm_checkpoint, **found)
+    return Checkpoint(namespace=namespace_of(document), llm_checkpoint=llm_checkpoint, **found)
+
+
+def namespace_of(document: object) -> str | None:
+    """Return the namespace that an LLMCheckpoint names, if it names one; raise RefusedError."""
+    named = dig(document, "metadata", "namespace")
+    if named is None or named == "":
+        return None
+    if not isinstance(named, str):
+        raise RefusedError(f"LLMCheckpoint: metadata.namespace is a {type(named).__name__}, not a text")
+    try:
+        return fields.namespace(named)
+    except ValueError as error:
+        raise RefusedError(f"LLMCheckpoint: metadata.namespace {error}") from error
 
 
 def require_finished(document: object) -> None:
@@ -123,9 +138,9 @@ def _outline(document: object) -> tuple[dict[str, Any], dict[str, Any]]:
     return metadata, spec
 
 
-def _checkpoint_dir(spec: dict[str, Any], shape: _Shape, bucket: str) -> str:
+def _checkpoint_dir(spec: dict[str, Any], shape: _Shape, block: dict[str, Any], bucket: str) -> str:
     if shape is _PUBLISHED:
-        return _text(spec[shape.block], "checkPointPath", "spec.checkpointImage.checkPointPath")
+        return _text(block, "checkPointPath", "spec.checkpointImage.checkPointPath")
     path = _text(spec, "checkpoint", "spec.checkpoint").strip("/")
     if bucket and not path.startswith(f"{bucket}/"):
         raise RefusedError(

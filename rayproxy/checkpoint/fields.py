@@ -11,6 +11,8 @@ from typing import Annotated, NamedTuple
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 from pydantic_settings import NoDecode
 
+from rayproxy.dns_names import DNS_1123_LABEL
+
 _LABEL_NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _LABEL_VALUE = rf"(?:{_LABEL_NAME})?"
 _LABEL_KEY = rf"(?:[a-z0-9][-a-z0-9.]{{0,252}}/)?{_LABEL_NAME}"
@@ -130,6 +132,14 @@ HostPort = Annotated[
 ]
 
 
+def namespace(text: str) -> str:
+    """Return the name of a namespace as it is; it becomes part of paths at the API server."""
+    if not DNS_1123_LABEL.fullmatch(text):
+        wanted = "the name of a namespace: at most 63 small letters, digits and dashes, no dash first or last"
+        raise ValueError(f"{text!r} is not {wanted}")
+    return text
+
+
 class SecretKey(NamedTuple):
     """Name a Secret and a key in it."""
 
@@ -214,6 +224,7 @@ def _paired(value: object) -> object:
 
 StorageUri = Annotated[str, _readable_by(volume)]
 SecretReference = Annotated[str, _readable_by(secret_key)]
+Namespace = Annotated[str, _readable_by(namespace)]
 Increments = Annotated[str, _readable_by(steps)]
 Toleration = Annotated[str, _readable_by(toleration)]
 EnvName = Annotated[str, _full_match(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]

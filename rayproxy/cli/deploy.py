@@ -45,7 +45,7 @@ class _Command(BaseSettings):
         cli_shortcuts={"namespace": "n", "filename": "f", "output": "o"},
     )
 
-    namespace: fields.ObjectName | None = None
+    namespace: fields.Namespace | None = None
     """namespace; default: the file's, else the context's"""
     kubeconfig: str | None = None
     """kubeconfig; default: KUBECONFIG, ~/.kube/config, or the pod's own login"""
@@ -99,7 +99,7 @@ class Deploy(_Command, Flags):  # type: ignore[misc]  # pydantic merges the two 
         document = self._file()
         # Nothing to read from a cluster, and nothing to change in one: then none is needed.
         offline = self.dry_run and self.kuberay and not self.checkpoint
-        cluster = None if offline else self.cluster(_namespace(document))
+        cluster = None if offline else self.cluster(checkpoint.namespace_of(document))
         if cluster and self.checkpoint:
             # A manifest written by hand has no status; an object in a cluster without one is not finished.
             document = {"status": {}} | cluster.llm_checkpoint(self.checkpoint)
@@ -107,7 +107,7 @@ class Deploy(_Command, Flags):  # type: ignore[misc]  # pydantic merges the two 
         if cluster:
             _foresee(manifest, cluster)
         if self.dry_run:
-            sys.stdout.write(text.dump(manifest, self.output))
+            _show(text.dump(manifest, self.output))
         elif cluster:
             self._apply(manifest, cluster)
         return 0
@@ -124,10 +124,9 @@ class Deploy(_Command, Flags):  # type: ignore[misc]  # pydantic merges the two 
         if self.checkpoint:
             raise RefusedError(f"both LLMCheckpoint {self.checkpoint} and --filename {self.filename}: give one")
         document = text.load(_read(self.filename), self.filename)
-        if self.namespace and _namespace(document) not in (None, self.namespace):
-            raise RefusedError(
-                f"--namespace {self.namespace}, but {self.filename} has namespace {_namespace(document)}"
-            )
+        namespace = checkpoint.namespace_of(document)
+        if self.namespace and namespace not in (None, self.namespace):
+            raise RefusedError(f"--namespace {self.namespace}, but {self.filename} has namespace {namespace}")
         return document
 
     def _manifest(self, document: object, options: Options, cluster: Cluster | None) -> Manifest:
@@ -194,16 +193,19 @@ def _foresee(manifest: Manifest, cluster: Cluster) -> None:
         _say(f"note: {said}")
 
 
-def _namespace(document: object) -> str | None:
-    metadata = document.get("metadata") if isinstance(document, dict) else None
-    return metadata.get("namespace") if isinstance(metadata, dict) else None
-
-
 def _read(path: str) -> str:
+    if path == "-" and sys.stdin is None:
+        raise RefusedError("cannot read -: standard input is closed")
     try:
         return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RefusedError(f"cannot read {path}: {error}") from error
+
+
+def _show(manifest: str) -> None:
+    if sys.stdout is None:
+        raise RefusedError("standard output is closed: nobody can read the RayService")
+    sys.stdout.write(manifest)
 
 
 def _say(line: str) -> None:

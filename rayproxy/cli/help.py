@@ -7,9 +7,11 @@ import ast
 import re
 
 _DEFAULT = re.compile(r" \(default(?P<factory> factory)?: (?P<value>(?:[^()]|\([^()]*\))*)\)$")
-_NOTHING = ("", "None", "null", "()", "{}")
+NO_WORD = "\0"  # what stands for None: no argument can be it, and a model may be called `null`, or `None`
+_NOTHING = ("", NO_WORD, "()", "{}")
 _METAVARS = {
-    "str": "TEXT", "{str,None}": "TEXT", "int": "NUMBER", "float": "NUMBER", "Path": "PATH", "{Path,None}": "PATH",
+    "str": "TEXT", f"{{str,{NO_WORD}}}": "TEXT", "int": "NUMBER", "float": "NUMBER",
+    "Path": "PATH", f"{{Path,{NO_WORD}}}": "PATH",
     "tuple[str,...]": "A,B,...", "dict[str,str]": "NAME=VALUE,...",
 }  # fmt: skip
 

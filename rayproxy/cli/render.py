@@ -64,7 +64,7 @@ class Render(Settings):
         for name in sorted(live.keys() | files.keys()):
             old, new = (side[name].text.splitlines(keepends=True) if name in side else [] for side in (live, files))
             lines += difflib.unified_diff(old, new, f"live/{name}", f"desired/{name}")
-        sys.stdout.writelines(lines)
+        print(*lines, sep="", end="")
         return 1 if lines else 0
 
 

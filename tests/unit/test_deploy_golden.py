@@ -44,6 +44,20 @@ def test_the_models_name_is_the_rayservices_unless_somebody_says_otherwise(capsy
     assert list(names.values()) == [["finetune-sample"], ["mine"], ["theirs"]]
 
 
+@pytest.mark.parametrize("word", ["null", "None", "true"])
+def test_a_word_on_the_command_line_is_the_text_itself(word, capsys, monkeypatch):
+    monkeypatch.chdir(golden.INPUTS)
+    names = ["--model-name", word, "--name", word.lower(), "-n", word.lower(), "--image-pull-secrets", word.lower()]
+
+    assert main(["deploy", "--image", "x", "--base-model-dir", "/x", "--kuberay", "1.7", "--dry-run", *names]) == 0
+
+    made = yaml.safe_load(capsys.readouterr().out)
+    pod = made["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]
+    (model,) = (each["value"] for each in pod["containers"][0]["env"] if each["name"] == "SERVING_MODEL_NAME")
+    assert (made["metadata"]["name"], made["metadata"]["namespace"]) == (word.lower(), word.lower())
+    assert (model, pod["imagePullSecrets"]) == (word, [{"name": word.lower()}])
+
+
 def test_the_former_names_of_the_commands_do_the_same_and_stand_in_no_help(capsys, monkeypatch):
     monkeypatch.chdir(golden.INPUTS)
     path = next(path for path in golden.FILES if path.stem == "documented")

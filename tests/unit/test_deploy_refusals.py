@@ -139,6 +139,17 @@ CHECKPOINTS = {
         "x" * 48,
         "is not a name for a RayService: at most 47 small letters, digits and dashes, a letter first",
     ),
+    **{
+        f"namespace {namespace!r}": (DOCUMENTED, "metadata.namespace", namespace, f"metadata.namespace {message}")
+        for namespace, message in {
+            5: "is a int, not a text",
+            ("a",): "is a list, not a text",
+            "a/b?c": "'a/b?c' is not the name of a namespace: at most 63 small letters, digits and dashes",
+            "a.b": "'a.b' is not the name of a namespace",
+            "é": "'é' is not the name of a namespace",
+            "x" * 64: f"'{'x' * 64}' is not the name of a namespace",
+        }.items()
+    },
     "another kind": (
         DOCUMENTED,
         "kind",
@@ -380,6 +391,39 @@ def test_an_option_mends_a_checkpoint_that_lacks_the_field(tmp_path, capsys):
     main(["deploy", "-f", str(file), "--kuberay", "1.7", "--dry-run", "--base-model-dir", "/models/llama"])
 
     assert "value: /models/llama\n" in capsys.readouterr().out
+
+
+def test_an_empty_text_in_place_of_the_image_is_refused_though_options_name_all_else(tmp_path, capsys):
+    file = tmp_path / "checkpoint.yaml"
+    file.write_text(yaml.safe_dump(broken(PUBLISHED, "spec.checkpointImage", "")), encoding="utf-8")
+    flags = ["--image", "model:1", "--base-model-dir", "/models/llama"]
+
+    assert main(["deploy", "-f", str(file), "--kuberay", "1.7", "--dry-run", *flags]) == 1
+    assert shapes("spec.checkpointImage.checkPointPath is missing") in capsys.readouterr().err
+
+    assert main(["deploy", "-f", str(file), "--kuberay", "1.7", "--dry-run", *flags, "--checkpoint-dir", "/x"]) == 0
+
+
+def test_a_namespace_that_is_no_text_is_named_as_that_beside_a_flag_too(tmp_path, capsys):
+    file = tmp_path / "checkpoint.yaml"
+    file.write_text(yaml.safe_dump(broken(DOCUMENTED, "metadata.namespace", 5)), encoding="utf-8")
+
+    assert main(["deploy", "-f", str(file), "--kuberay", "1.7", "--dry-run", "-n", "5"]) == 1
+    assert "LLMCheckpoint: metadata.namespace is a int, not a text" in capsys.readouterr().err
+
+
+def test_an_empty_namespace_is_none(tmp_path, capsys):
+    file = tmp_path / "checkpoint.yaml"
+    file.write_text(yaml.safe_dump(broken(DOCUMENTED, "metadata.namespace", "")), encoding="utf-8")
+
+    assert main(["deploy", "-f", str(file), "--kuberay", "1.7", "--dry-run", "-n", "elsewhere"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["metadata"]["namespace"] == "elsewhere"
+
+
+@pytest.mark.parametrize("command", ["deploy --name x", "undeploy x"])
+def test_a_flag_names_a_namespace_by_the_same_rule(command, capsys):
+    assert main([*command.split(), "-n", "a.b"]) == 2
+    assert "--namespace: 'a.b' is not the name of a namespace" in capsys.readouterr().err
 
 
 def test_an_image_that_names_another_ray_is_worth_a_note_and_no_more(capsys, monkeypatch):
