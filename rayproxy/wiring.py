@@ -99,7 +99,8 @@ def make_store(settings: Settings, server: ApiServer | None) -> Store:
     own = FileStore(settings.state)
     if server is None or not settings.names_configmap:
         return own
-    return SharedStore(ConfigMapStore(server, *names_configmap(settings)), own)
+    before = FileStore(settings.state, "names-before.json")
+    return SharedStore(ConfigMapStore(server, *names_configmap(settings)), own, before)
 
 
 def names_configmap(settings: Settings) -> tuple[str, str]:

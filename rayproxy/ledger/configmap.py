@@ -17,6 +17,16 @@ class NoConfigMapError(StoreError):
     """Say that there is no such ConfigMap, or that it may not be used."""
 
 
+class GoneConfigMapError(NoConfigMapError):
+    """Say that there is no such ConfigMap."""
+
+
+_ERRORS: dict[int, type[StoreError]] = {
+    HTTPStatus.FORBIDDEN: NoConfigMapError,
+    HTTPStatus.NOT_FOUND: GoneConfigMapError,
+}
+
+
 class ConfigMapStore:
     """Claims in a ConfigMap, which must be there: to create one takes a permission on all of a namespace."""
 
@@ -30,8 +40,7 @@ class ConfigMapStore:
         try:
             there = self._written(changes, latest)
         except ApiError as error:
-            kind = NoConfigMapError if error.status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND) else StoreError
-            raise kind(f"{self.name}: {error}") from error
+            raise _ERRORS.get(error.status, StoreError)(f"{self.name}: {error}") from error
         claims, problems = read(there.get("data"), latest)
         return Found(claims, tuple(f"{self.name}: {problem}" for problem in problems))
 
@@ -53,32 +62,59 @@ class ConfigMapStore:
 
 
 class SharedStore:
-    """The ConfigMap where it may be used, else the state folder; what is known moves from one to the other."""
+    """The ConfigMap where it may be used, else the state folder; what is known moves from one to the other.
 
-    def __init__(self, shared: ConfigMapStore, own: Store) -> None:
+    `before` is what the ConfigMap held when this replica began to be alone, as long as it is: a ConfigMap may be read
+    and not written, and only what differs from that is this replica's own word, a claim that it took away included.
+    """
+
+    def __init__(self, shared: ConfigMapStore, own: Store, before: Store) -> None:
         self._shared = shared
         self._own = own
-        self._known: Claims = {}  # what the ConfigMap held, until it went
+        self._before = before
+        self._known: Claims = {}  # what the ConfigMap held, until it could not be used
 
     def update(self, changes: Changes, latest: int) -> Found:
         """Write changes, if any, and return what is there then; raise StoreError."""
-        left = _added(self._own.update({}, latest).claims)
-        try:
-            found = self._shared.update({**left, **changes}, latest)
-        except NoConfigMapError as error:
-            self._own.update(_added(self._known), latest)
+        own, before = self._own.update({}, latest), self._before.update({}, latest)
+        alone = bool(own.claims or before.claims)
+        problems = own.problems + before.problems
+        if alone:  # the changes build on what is here
             own = self._own.update(changes, latest)
-            self._known = {}
+        try:
+            found = self._shared.update(_differences(before.claims, own.claims) if alone else changes, latest)
+        except NoConfigMapError as error:
+            if not alone:
+                self._part(changes, latest)
+            if isinstance(error, GoneConfigMapError):  # the next one will hold nothing
+                self._clear(self._before, latest)
             words = f"names are held for this replica alone, in its state folder: {error}; apply deploy/ as it is now"
-            return Found(own.claims, (words, *own.problems))
-        self._own.update({name: Change(change.becomes, None) for name, change in left.items()}, latest)
+            return Found(self._own.update({}, latest).claims, (words, *problems))
+        except StoreError as error:
+            raise StoreError("; ".join((str(error), *problems))) from error
+        # in this order: what is in `own` alone is written where there is nothing, whatever ends the process between
+        self._clear(self._before, latest)
+        self._own.update(_differences(own.claims, {}), latest)
         self._known = found.claims
-        return found
+        return Found(found.claims, found.problems + problems)
+
+    def _part(self, changes: Changes, latest: int) -> None:
+        """Go on alone from what the ConfigMap held; in the opposite order to that of coming together."""
+        known = _differences({}, self._known)
+        self._own.update(known, latest)
+        self._before.update(known, latest)
+        self._own.update(changes, latest)
+        self._known = {}
+
+    @staticmethod
+    def _clear(store: Store, latest: int) -> None:
+        store.update(_differences(store.update({}, latest).claims, {}), latest)
 
 
-def _added(claims: Claims) -> Changes:
-    """Return the changes that add claims where there are none."""
-    return {name: Change(None, claim) for name, claim in claims.items()}
+def _differences(before: Claims, after: Claims) -> Changes:
+    """Return the changes that lead from some claims to others."""
+    names = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    return {name: Change(before.get(name), after.get(name)) for name in names}
 
 
 def _version(obj: dict[str, Any]) -> str:

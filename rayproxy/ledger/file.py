@@ -15,8 +15,8 @@ from rayproxy.ledger.entries import Changes, due, read, write
 class FileStore:
     """Claims in the state folder; the daemon and the command line take turns."""
 
-    def __init__(self, state: Path) -> None:
-        self._path = state / "names.json"
+    def __init__(self, state: Path, name: str = "names.json") -> None:
+        self._path = state / name
 
     def update(self, changes: Changes, latest: int) -> Found:
         """Write changes, if any, and return what is there then; raise StoreError."""
