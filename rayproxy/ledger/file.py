@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class FileStore:
         data, problems = self._read()
         claims, wrong = read(data, latest)
         wanted = due(claims, changes)
-        if wanted:
+        if wanted or problems:  # what is no file of claims is told once, and not until a claim happens to be made
             written = {**data, **dict(write(name, claim) for name, claim in wanted.items())}
             entries = {key: value for key, value in written.items() if value is not None}
             self._write(entries)
@@ -46,11 +47,14 @@ class FileStore:
             return {}, ()
         except (ValueError, RecursionError):
             data = None
-        return (data, ()) if isinstance(data, dict) else ({}, (f"{self._path} holds no claims, and is written anew",))
+        return (data, ()) if isinstance(data, dict) else ({}, (f"{self._path} held no claims, and was written anew",))
 
     def _write(self, entries: dict[str, object]) -> None:
         staged = self._path.with_suffix(".tmp")
-        staged.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+        with staged.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # else a machine that stops may leave an empty file under the name
         staged.rename(self._path)
 
     @contextlib.contextmanager

@@ -166,3 +166,31 @@ def test_a_spoiled_file_is_told_and_written_anew(tmp_path: Path, text: str):
     assert json.loads((tmp_path / "names.json").read_text())["rayservice.chat"].startswith("good ")
     replica.look()
     assert not replica.problems
+
+
+@pytest.mark.fault(156)
+@pytest.mark.parametrize("spoiled", [b"", b"[]", b"\0" * 40], ids=["empty", "a list", "zeros"])
+def test_a_spoiled_file_is_written_anew_there_and_then_and_told_once(tmp_path: Path, spoiled: bytes):
+    path = tmp_path / "names.json"
+    path.write_bytes(spoiled)
+    replica = Ledger(FileStore(tmp_path), 600, lambda: None)
+    told = []
+    for _ in range(3):
+        replica.look()
+        told.append(replica.problems)
+    assert told == [(f"{path} held no claims, and was written anew",), (), ()]
+    assert json.loads(path.read_text()) == {}
+
+
+@pytest.mark.fault(156)
+def test_claims_are_on_the_disk_before_they_take_the_old_ones_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, synced = tmp_path / "names.json", []
+    FileStore(tmp_path).update({CHAT: Change(None, Claim("old"))}, LATEST)
+    before = path.read_text()
+
+    def fsync(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").read_text(), path.read_text()))
+
+    monkeypatch.setattr("os.fsync", fsync)
+    FileStore(tmp_path).update({CHAT: Change(Claim("old"), Claim("new"))}, LATEST)
+    assert synced == [(path.read_text(), before)]

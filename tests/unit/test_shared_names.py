@@ -13,6 +13,7 @@ from rayproxy.kinds.backend import Policy
 from rayproxy.kinds.claims import Claim, Name
 from rayproxy.kinds.names import holders
 from rayproxy.kube.api import ApiError
+from rayproxy.ledger.base import StoreError
 from rayproxy.ledger.configmap import ConfigMapStore, SharedStore
 from rayproxy.ledger.entries import Change
 from rayproxy.ledger.file import FileStore
@@ -34,9 +35,12 @@ class Api:
     def __init__(self, **data: str) -> None:
         self.data: dict[str, str] | None = data
         self.denied = {"PATCH"}
+        self.away = False
 
     def get(self, path: str) -> dict[str, Any]:
         self._look("GET")
+        if self.away:
+            raise ApiError("it is away")
         return {"metadata": {"resourceVersion": "1"}, "data": dict(self.data or {})}
 
     def send(self, method: str, path: str, body: dict[str, Any], **_: str) -> dict[str, Any]:
@@ -154,6 +158,22 @@ def test_a_configmap_that_goes_and_comes_back_empty_gets_all_that_was_held(tmp_p
     api.data = {}
     found = store.update({}, LATEST)
     assert (found.claims, found.problems) == ({CHAT: Claim("mine", 5), OTHER: Claim("mine")}, ())
+
+
+@pytest.mark.fault(156)
+def test_a_spoiled_file_beside_the_configmap_is_told_also_where_that_one_cannot_be_read(tmp_path: Path):
+    (tmp_path / "names.json").write_text("")
+    (tmp_path / "names-before.json").write_text("[]")
+    api = Api(**{"rayservice.chat": "mine"})
+    api.away = True
+    with pytest.raises(StoreError, match=r"it is away; .*names\.json held no claims.*; .*names-before\.json held no"):
+        shared(api, tmp_path).update({}, LATEST)
+    (tmp_path / "names.json").write_text("")
+    api.away = False
+    for expected in (1, 0):
+        found = shared(api, tmp_path).update({}, LATEST)
+        assert found.claims == {CHAT: Claim("mine")}
+        assert len(found.problems) == expected
 
 
 class Mortal(FileStore):
