@@ -217,6 +217,8 @@ class Reporter:
         write(f"route {entry.state}", **_name(entry.ref), **detail)
 
     def _look_at_pending(self) -> None:
+        if not self.served:  # what an earlier daemon left may be routed, or gone, meanwhile
+            return
         longest = 0.0
         for ref, entry in self._statuses.items():
             if entry.state != PENDING:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rayproxy.kinds import KINDS
 from rayproxy.model import WHOLE, Decision, Pending, Ref, Refused, Rejection, Route, Suspended, Target
 from rayproxy.report.behind import UNAVAILABLE, Behind
 
@@ -99,10 +100,10 @@ def _fields(value: Status | Behind) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[Ref, Status]:
-    """Read the status file; a missing or foreign one reads as empty."""
+    """Read the status file; a missing or foreign one reads as empty, and a newer build may have had other kinds."""
     try:
         rows = json.loads(path.read_text())
-        return {status.ref: status for status in map(_read, rows)}
+        return {status.ref: status for status in map(_read, rows) if status.kind in KINDS}
     except (OSError, ValueError, TypeError):
         return {}
 
