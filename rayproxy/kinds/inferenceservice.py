@@ -47,7 +47,7 @@ from dataclasses import dataclass, field, replace
 from rayproxy.dns_names import DNS_1035_LABEL, DNS_1123_SUBDOMAIN, MAX_NAME
 from rayproxy.kinds.backend import MAX_MESSAGE, NotYetError, Policy, RejectedError, Targets, address, age, check_names
 from rayproxy.kinds.base import SEE_WHY, Kind, path
-from rayproxy.kinds.kserve_status import is_true, refusal, waits
+from rayproxy.kinds.kserve_status import STOPPED, is_to_stop, is_true, refusal, waits
 from rayproxy.kinds.ports import foreign, is_number, shown
 from rayproxy.kinds.slices import endpoint_slices
 from rayproxy.model import (
@@ -72,7 +72,6 @@ FILE_PREFIX = "isvc"
 # On every Service but the ExternalName of the InferenceService's own name.
 LABEL = "serving.kserve.io/inferenceservice"
 ROUTE_LABEL = "serving.knative.dev/route"
-STOP = "serving.kserve.io/stop"
 MODE = "serving.kserve.io/deploymentMode"
 HEADLESS_MEND = "set serviceClusterIPNone to false in KServe's ConfigMap and delete the Service: KServe makes it anew"
 GATEWAY_MEND = "name it in RAYPROXY_GATEWAYS, and let rayproxy read Services in its namespace"
@@ -109,7 +108,7 @@ def read_inferenceservice(obj: object) -> InferenceService:
         entry=entry,
         predictor=text(obj, "spec", "predictor", "name")[: MAX_LABEL + 1],
         mode=(text(obj, "status", "deploymentMode") or text(obj, "metadata", "annotations", MODE))[:MAX_LABEL],
-        stopped=text(obj, "metadata", "annotations", STOP) == "true" or is_true(obj, "Stopped"),
+        stopped=is_to_stop(obj) or is_true(obj, "Stopped"),
         address=text(obj, "status", "components", entry, "address", "url")[: 2 * MAX_NAME],
         waits=waits(obj),
         refusal=refusal(obj),
@@ -151,7 +150,7 @@ def _decide(isvc: InferenceService, around: _Around) -> Decision:
     try:
         _check(isvc)
         if isvc.stopped:
-            return Suspended(ref, isvc.uid, f"stopped on purpose: remove the annotation {STOP}, and KServe starts it")
+            return Suspended(ref, isvc.uid, STOPPED)
         service = _entry(isvc, around)
         if service is None:
             return _without_service(ref, isvc)

@@ -1,4 +1,4 @@
-"""What KServe says in an InferenceService's status, in words for people. Read from its code, 0.11 to 0.20."""
+"""What KServe says in an object's status, or is asked to do, in words for people. Read from its code, 0.11 to 0.20."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from rayproxy.objects import condition, dig, plain, text
 
 UNSEEN, READY = "KServe has not looked at it yet", "KServe says that it is ready"
 UNLOOKED = f"{UNSEEN} (where that lasts, its Events say why)"
+STOP = "serving.kserve.io/stop"
+STOPPED = f"stopped on purpose: remove the annotation {STOP}, and KServe starts it"
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")  # a reason as Kubernetes has them
 MAX_WORDS = 300  # characters of another's message that are kept: an Event and a line of `routes` hold no more
 
@@ -29,6 +31,11 @@ def waits(obj: object) -> tuple[str, str]:
     if not dig(obj, "status", "conditions"):
         return UNSEEN, UNLOOKED
     return _failed_load(obj) or _component(obj) or _model(obj) or _ingress(obj) or (READY, READY)
+
+
+def is_to_stop(obj: object) -> bool:
+    """Tell whether somebody asks KServe to stop it, by an annotation that may be in capitals."""
+    return text(obj, "metadata", "annotations", STOP).lower() == "true"
 
 
 def is_true(obj: object, kind: str) -> bool:

@@ -4,7 +4,8 @@
     ------------ | ------------------------------ | ------------------------------------ | --------------------------
     gone         | is being deleted               |                                      | nothing
     misnamed     | its name or namespace is none  |                                      | rejected: InvalidName
-    waiting      | any                            | none                                 | pending, in KServe's words
+    stopped      | stopped on purpose             | none: KServe has taken it away       | suspended
+    waiting      | any other                      | none                                 | pending, in KServe's words
     left-over    | any                            | of the deleted one of this name      | pending
     foreign      | any                            | somebody else's                      | rejected: ServiceNotOwned
     ownerless    | any                            | nobody's                             | as its own, if allowed
@@ -27,10 +28,10 @@ from dataclasses import dataclass, field
 
 from rayproxy.kinds.backend import MAX_MESSAGE, NotYetError, Policy, RejectedError, Targets, age, check_names
 from rayproxy.kinds.base import SEE_WHY, Kind, path
-from rayproxy.kinds.kserve_status import READY, UNLOOKED, UNSEEN, failed, waiting
+from rayproxy.kinds.kserve_status import READY, STOPPED, UNLOOKED, UNSEEN, failed, is_to_stop, waiting
 from rayproxy.kinds.ports import foreign, shown
 from rayproxy.kinds.slices import endpoint_slices
-from rayproxy.model import Decision, Key, Pending, Ref, Rejection, Resource, Route, Service, Snapshot
+from rayproxy.model import Decision, Key, Pending, Ref, Rejection, Resource, Route, Service, Snapshot, Suspended
 from rayproxy.objects import condition, created, dig, read_key, read_service, text
 
 NAME = "llminferenceservice"
@@ -51,6 +52,7 @@ class LLMInferenceService:
     uid: str
     created: str  # RFC 3339, or "" where the source has none
     terminating: bool
+    stopped: bool
     waits: tuple[str, str]  # what callers are told, and the whole of the words, where it is not ready
     ready: bool = field(compare=False)  # all is well; decides nothing
 
@@ -63,6 +65,7 @@ def read_llminferenceservice(obj: object) -> LLMInferenceService:
         uid=text(obj, "metadata", "uid"),
         created=created(obj),
         terminating=bool(dig(obj, "metadata", "deletionTimestamp")),
+        stopped=is_to_stop(obj),
         waits=found or ((READY, READY) if dig(obj, "status", "conditions") else (UNSEEN, UNLOOKED)),
         ready=found is None,
     )
@@ -97,6 +100,8 @@ def _decide(llm: LLMInferenceService, service: Service | None, policy: Policy) -
     ref = Ref(NAME, llm.key.namespace, llm.key.name)
     try:
         check_names(llm.key, TITLE)
+        if service is None and llm.stopped:
+            return Suspended(ref, llm.uid, STOPPED)
         if service is None:
             told, words = llm.waits
             missing = f"no Service {_child(llm.key.name)} in namespace {llm.key.namespace} yet"
@@ -146,6 +151,7 @@ SERVICES = Resource("", "v1", "services", "Service", read_service, selector=LABE
 TOLD = {
     "pending": "The LLMInferenceService exists and does not answer yet{}. Try again shortly.",
     "rejected": f"The LLMInferenceService exists and was rejected by the proxy. {SEE_WHY}",
+    "suspended": "The LLMInferenceService is stopped on purpose: nothing answers until somebody starts it again.",
 }
 KIND = Kind(
     NAME, FILE_PREFIX, LLMINFERENCESERVICES, SERVICES, "KServe", "KServe 0.18 or newer", TOLD, decide,

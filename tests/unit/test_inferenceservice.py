@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from rayproxy.kinds.backend import Policy
-from rayproxy.kinds.inferenceservice import KIND, MODE, STOP, TOLD, read_inferenceservice
+from rayproxy.kinds.inferenceservice import KIND, MODE, TOLD, read_inferenceservice
+from rayproxy.kinds.kserve_status import STOP
 from rayproxy.model import Decision, Pending, Refused, Rejection, Route, Suspended, Target
 from rayproxy.nginx.render import unrouted
 from tests.support.deciding import decide
