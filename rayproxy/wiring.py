@@ -26,9 +26,9 @@ from rayproxy.ledger.ledger import Ledger
 from rayproxy.listen import kernel_has_ipv6, parse_listen
 from rayproxy.model import Key, Resource
 from rayproxy.name_policy import NamePolicy
-from rayproxy.nginx import render
+from rayproxy.nginx import render, samples
 from rayproxy.nginx.process import ConfigRefusedError, ManagedNginx, Nginx, NginxError
-from rayproxy.nginx.render import SAMPLE, revision_conf
+from rayproxy.nginx.render import revision_conf
 from rayproxy.nginx.revisions import Revision, Revisions
 from rayproxy.nginx.templates import BUILT_IN, LocationTemplate, TemplateError
 from rayproxy.settings import IN_CLUSTER, Settings
@@ -205,12 +205,12 @@ def first_revision(revisions: Revisions, settings: Settings) -> Revision:
 
 
 def check_template(template: LocationTemplate, revisions: Revisions, nginx: Nginx, conf: render.NginxConf) -> None:
-    """Try a location template on a route made up for it; raise TemplateError with nginx's words."""
+    """Try a location template on routes made up for it, all together; raise TemplateError with nginx's words."""
     _check_difference(template, "StreamBody", "STREAM_BODIES", conf.settings.stream_bodies)
     _check_difference(template, "Trusted", "TRUSTED_PAGES", conf.settings.trusted_pages)
     if template.name in BUILT_IN:
         return
-    candidate = revisions.write(render.render([SAMPLE], template, conf), None)
+    candidate = revisions.write(samples.files(template, conf), None)
     try:
         nginx.test(candidate.conf)
     except ConfigRefusedError as error:

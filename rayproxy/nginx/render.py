@@ -32,9 +32,6 @@ FIXED = (  # change with the settings only
 BASE = (*FIXED, "unrouted.conf", "trusted.conf")  # without which nginx cannot load
 HTTP_PORT = 80
 _PLAIN = re.compile(r"[A-Za-z0-9 :]{1,200}")
-SAMPLE = Route(
-    Ref("rayservice", "default", "template-check"), "", "/apis/rayservice/template-check", (Target("192.0.2.1", 8000),)
-)
 
 
 @dataclass(frozen=True, slots=True)

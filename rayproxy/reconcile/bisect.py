@@ -1,15 +1,18 @@
 """Find the changes that nginx takes, and name the ones that it does not.
 
 One test for everything is the normal case. When that is refused, the file that nginx blames is tried alone; a file
-that is only bad in company (two routes that collide) is found by halving, oldest first, so the younger one loses.
+that is only bad in company (two routes that collide) is found by halving, oldest first, so the younger one loses. When
+the tests run out, what was not accepted counts as refused: it stays as it is, and holds up nobody else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from rayproxy.nginx.process import ConfigRefusedError
-from rayproxy.nginx.render import File
+from rayproxy.nginx.render import BASE, File
+from rayproxy.nginx.routes import ROUTES
 
 MAX_TESTS = 64  # 2 * log2(5000) + 2 for two bad ones, and then some
 
@@ -17,38 +20,65 @@ Files = Mapping[str, File]
 Test = Callable[[Files], None]  # raises ConfigRefusedError
 
 
-def accept(test: Test, start: Files, wishes: Sequence[str], desired: Files) -> tuple[dict[str, File], dict[str, str]]:
-    """Return (the files that nginx takes, {refused file: nginx's words}).
+class Refusal(NamedTuple):
+    """Say in nginx's words why a file is left out; not `alone`, it was refused with others and no test was left."""
+
+    words: str
+    alone: bool = True
+
+
+Refusals = dict[str, Refusal]
+
+
+def accept(test: Test, start: Files, wishes: Sequence[str], desired: Files) -> tuple[dict[str, File], Refusals]:
+    """Return (the files that nginx takes, {refused file: why}).
 
     `start` must load by itself; `wishes`, one or more, are the names that should become as in `desired`, in order of
     precedence.
-    Raises ConfigRefusedError when `start` does not load, or when too much is refused to be one route's fault.
+    Raises ConfigRefusedError when `start` does not load, or when too much is refused to be one route's fault: more
+    than there are tests for, and no route is left to be served.
     """
     search = _Search(test, start, desired)
     search.search(list(wishes))
-    if search.refused and len(search.refused) == len(wishes):
+    refused = search.refused | dict.fromkeys(search.untried, Refusal(search.why_untried, alone=False))
+    if len(refused) == len(wishes):
         test(start)  # is it all of them, or what they are added to?
-    return search.accepted, search.refused
+        if search.untried and start.keys() <= {*BASE, ROUTES}:
+            raise ConfigRefusedError(f"this is no single route's fault: {search.why_untried}")
+    return search.accepted, refused
 
 
 class _Search:
     def __init__(self, test: Test, start: Files, desired: Files) -> None:
         self._test = test
         self._desired = desired
-        self._tests_left = MAX_TESTS
+        self._tests_left = MAX_TESTS - 1  # one is for `start`
         self._tried_alone: set[str] = set()
         self.accepted = dict(start)
-        self.refused: dict[str, str] = {}
+        self.refused: Refusals = {}
+        self.untried: list[str] = []
+        self._first_words = ""
+
+    @property
+    def why_untried(self) -> str:
+        """Return what is told of a file that was refused in company only."""
+        return (
+            f"with others, of which {len(self.refused)} were refused before it could be tried alone. "
+            f"First: {self._first_words}"
+        )
 
     def search(self, wishes: list[str]) -> None:
+        if not self._tests_left:
+            self.untried += wishes
+            return
         error = self._try(wishes)
         if error is None:
             return
         if len(wishes) == 1:
-            self.refused[wishes[0]] = str(error)
+            self.refused[wishes[0]] = Refusal(str(error))
             return
         if error.file in wishes and (own_fault := self._own_fault(error.file)):
-            self.refused[error.file] = str(own_fault)
+            self.refused[error.file] = Refusal(str(own_fault))
             self.search([name for name in wishes if name != error.file])
             return
         middle = len(wishes) // 2
@@ -57,7 +87,7 @@ class _Search:
 
     def _own_fault(self, blamed: str) -> ConfigRefusedError | None:
         """Try the blamed file alone, once: of two that collide nginx blames the same one in every half."""
-        if blamed in self._tried_alone:
+        if blamed in self._tried_alone or not self._tests_left:
             return None
         self._tried_alone.add(blamed)
         return self._refusal([blamed])
@@ -70,14 +100,10 @@ class _Search:
         return error
 
     def _refusal(self, wishes: list[str]) -> ConfigRefusedError | None:
-        if self._tests_left == 0:
-            raise ConfigRefusedError(
-                f"{len(self.refused)} routes were refused and more would be: this is no single route's fault. "
-                f"First: {next(iter(self.refused.values()), 'unknown')}"
-            )
         self._tests_left -= 1
         try:
             self._test(self.accepted | {name: self._desired[name] for name in wishes})
         except ConfigRefusedError as error:
+            self._first_words = self._first_words or str(error)
             return error
         return None

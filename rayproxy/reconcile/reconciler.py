@@ -20,7 +20,7 @@ from rayproxy.nginx.render import BASE, FIXED, File, NginxConf, Routed, RouteFil
 from rayproxy.nginx.revisions import Revision, Revisions
 from rayproxy.nginx.routes import entry
 from rayproxy.nginx.templates import BUILT_IN, LocationTemplate
-from rayproxy.reconcile.bisect import accept
+from rayproxy.reconcile.bisect import Refusal, accept
 from rayproxy.reconcile.damping import Damped, Damping
 from rayproxy.reconcile.plan import Changes, plan, vanishes_at_once
 from rayproxy.reconcile.room import Room
@@ -117,7 +117,7 @@ class Reconciler:
         self._damping = Damping()
         settings = config.nginx.settings
         self._room = Room(settings.max_draining, settings.workers, settings.worker_shutdown_timeout)
-        self._refused: dict[str, tuple[str, str]] = {}  # file -> (digest, nginx's words): not tried twice as it is
+        self._refused: dict[str, tuple[str, Refusal]] = {}  # file -> (digest, why): not tried twice as it is
 
     def run_once(self, *, resync: bool = False) -> Outcome:
         """Make what is served what the objects say.
@@ -194,7 +194,9 @@ class Reconciler:
         """Read the live revision; at a resync every byte of it, and what nginx refused gets another chance."""
         revision = self.revisions.current()
         if resync:
-            self._refused.clear()
+            # those for which no test was left go first: with the others there would be none left again
+            tried = {name: (digest, why) for name, (digest, why) in self._refused.items() if why.alone}
+            self._refused = tried if len(tried) < len(self._refused) else {}
             if revision and not self.revisions.intact(revision):
                 revision = self.revisions.salvage(revision)
         return Current(revision, self.revisions.routes(revision) if revision else {})
@@ -228,8 +230,8 @@ class Reconciler:
     def _without_refused(self, desired: Desired, current: Current) -> Desired:
         """Put the last good version, or nothing, in the place of each file that nginx refused as it is."""
         refused = {
-            name: words
-            for name, (digest, words) in self._refused.items()
+            name: why.words
+            for name, (digest, why) in self._refused.items()
             if name in desired.routes and desired.routes[name].file.digest == digest
         }
         if not refused:
@@ -259,7 +261,7 @@ class Reconciler:
         _, refused = accept(partial(self._try, live), start, wishes, desired.files)
         if not refused:  # what failed a moment ago passes now: the world outside the files changed
             raise first_words
-        self._refused |= {name: (desired.files[name].digest, words) for name, words in refused.items()}
+        self._refused |= {name: (desired.files[name].digest, why) for name, why in refused.items()}
         desired = self._without_refused(desired, current)
         return self._tested(desired.files, live), desired
 

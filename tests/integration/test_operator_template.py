@@ -66,6 +66,32 @@ def test_a_template_changes_while_running_and_every_bad_one_keeps_the_last_good_
     assert header(daemon) == "two"
 
 
+ONE_PATH = {
+    "one path for all models": "location = /status { return 204; }",
+    "one for all of a kind": "{% if Kind == 'inferenceservice' %}location /x/ { return 204; }{% endif %}",
+}
+
+
+@pytest.mark.fault(151)
+@pytest.mark.parametrize("more", ONE_PATH.values(), ids=ONE_PATH)
+def test_a_template_that_collides_with_itself_is_refused_by_the_check(new_daemon: New, template: Path, more: str):
+    template.write_text(GOOD + more)
+    (line,) = [each for each in checked(new_daemon(TEMPLATE=str(template))).splitlines() if each.startswith("FAIL")]
+    assert f"nginx refuses the location template {template}: duplicate location" in line
+
+
+@pytest.mark.fault(151)
+def test_a_template_that_collides_with_itself_keeps_the_last_good_one(new_daemon: New, manifests: Manifests, template):
+    manifests.routed("chat")
+    daemon = new_daemon(TEMPLATE=str(template), WORKERS="1").start()
+    template.write_text(GOOD.replace("one", "two") + ONE_PATH["one path for all models"])
+    until("it is told", lambda: 'duplicate location \\"/status\\"' in daemon.told())
+    manifests.routed("more")
+    until("others go on", lambda: daemon.answers_from("more", "upstream"))
+    assert header(daemon) == "one"
+    assert daemon.until_state("more", "accepted")
+
+
 @pytest.mark.fault(30)
 def test_a_bad_template_at_the_start_serves_the_last_good_revision_and_says_why(new_daemon: New, manifests, template):
     manifests.routed("chat")
@@ -166,7 +192,9 @@ def test_routes_that_nginx_refuses_are_left_out_and_keep_their_last_good_version
 
 @pytest.mark.fault(32)
 def test_of_two_routes_that_collide_the_younger_is_left_out(new_daemon: New, manifests: Manifests, template: Path):
-    template.write_text(GOOD + "{% if Name != 'template-check' %}location = /one-for-all { return 204; }{% endif %}")
+    template.write_text(
+        GOOD + "{% if Name == 'aa' or Name == 'zz' %}location = /one-for-all { return 204; }{% endif %}"
+    )
     manifests.routed("zz")
     daemon = new_daemon(TEMPLATE=str(template), WORKERS="1").start()
     assert daemon.answers_from("zz", "upstream")

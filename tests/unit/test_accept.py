@@ -94,6 +94,50 @@ def test_a_fault_of_everything_ends_after_a_bounded_number_of_tests():
     assert nginx.tests == MAX_TESTS
 
 
+class OnePath(Nginx):
+    """Refuse all new files but one in company, whichever they are: each has the same path in it."""
+
+    def __call__(self, files):
+        self.tests += 1
+        if guilty := sorted(name for name in files if files[name].text == "new")[1:]:
+            raise ConfigRefusedError(f"the same path in /x/{guilty[0]}:1")
+
+
+@pytest.mark.fault(151)
+@pytest.mark.parametrize("count", [40, 5000])
+def test_when_the_tests_run_out_what_is_not_accepted_counts_as_refused_and_stays_as_it_is(count):
+    wishes, nginx = names(count), OnePath()
+    live = wishes[:-1]
+    accepted, refused = run(nginx, wishes, start=live)
+    assert nginx.tests <= MAX_TESTS
+    assert accepted == {name: file("old") for name in live} | {wishes[0]: file("new")}
+    assert refused.keys() == set(wishes[1:])
+    assert all("the same path" in why.words for why in refused.values())
+    untried = [why.words for why in refused.values() if not why.alone]
+    assert 0 < len(untried) < count - 20
+    assert all("before it could be tried alone" in words for words in untried)
+
+
+@pytest.mark.fault(151)
+@pytest.mark.parametrize("blames", [True, False])
+def test_where_all_are_refused_and_what_is_live_passes_all_stay_as_they_are(blames):
+    wishes = names(5000)
+    nginx = Nginx(bad=wishes, blames=blames)
+    accepted, refused = run(nginx, wishes, start=wishes)
+    assert (accepted, len(refused)) == ({name: file("old") for name in wishes}, 5000)
+    assert nginx.tests <= MAX_TESTS
+
+
+def test_a_bad_ground_under_many_is_what_is_told():
+    wishes = names(5000)
+    nginx = Nginx(bad=["nginx.conf"])
+    with pytest.raises(ConfigRefusedError, match=r"/nginx\.conf:1"):
+        accept(
+            nginx, {name: file("new") for name in ("nginx.conf", *wishes)}, wishes, {n: file("new") for n in wishes}
+        )
+    assert nginx.tests <= MAX_TESTS
+
+
 @given(st.sets(st.integers(0, 29), max_size=4), st.sets(st.integers(0, 29), max_size=10), st.booleans())
 def test_what_is_accepted_is_everything_but_the_bad_ones(bad, started, blames):
     wishes = names(30)

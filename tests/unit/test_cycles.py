@@ -1,4 +1,4 @@
-"""Whole cycles on a real disk, with an nginx that takes every file but those that lead to one address."""
+"""Whole cycles on a real disk, with an nginx that takes every file but those that lead to certain addresses."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from tests.support.manifests import OLD, YOUNG, rayservice, service, snapshot
 from tests.support.routes import CONF
 
 REFUSED = "10.9.9.9"
+ONE_ROUTE_ALONE = "10.8.8.8"
 
 
 @dataclass
@@ -52,9 +53,12 @@ class Nginx:
     streams: bool = False  # so that workers which a reload replaces drain
 
     def test(self, conf: Path) -> None:
-        for path in conf.parent.glob("ray-*.conf"):
-            if REFUSED in path.read_text():
+        taken = False
+        for path in sorted(conf.parent.glob("ray-*.conf")):
+            text = path.read_text()
+            if REFUSED in text or (taken and ONE_ROUTE_ALONE in text):
                 raise ConfigRefusedError(f"it is refused in {path}:1")
+            taken |= ONE_ROUTE_ALONE in text
 
     def draining(self) -> int:
         return self.drains
@@ -76,10 +80,10 @@ class Cycle:
     reconciler: Reconciler
     outcome: Outcome = field(init=False)
 
-    def live(self, now: Snapshot) -> dict[str, str]:
+    def live(self, now: Snapshot, *, resync: bool = False) -> dict[str, str]:
         """Run a cycle on these objects; return the live files."""
         self.source.now = now
-        self.outcome = self.reconciler.run_once()
+        self.outcome = self.reconciler.run_once(resync=resync)
         return {path.name: path.read_text() for path in (self.reconciler.revisions.root / "current").iterdir()}
 
 
@@ -270,3 +274,42 @@ def test_while_changes_wait_what_is_only_said_of_objects_is_told(cycle: Cycle):
     assert isinstance(told["one"], Rejection)
     assert told["one"].reason == "NoServePort"
     assert isinstance(told["gone"], Route)
+
+
+def many(address: str, numbers: range, *more: dict[str, Any]) -> Snapshot:
+    """Return a cluster of RayServices, the younger the higher their number; their address says which it is."""
+    found = list(more)
+    for number in numbers:
+        ray = rayservice(f"m{number:03}", f"team-{number}", creationTimestamp=f"2024-06-01T00:{number:02}:00Z")
+        found += [ray, service(ray, clusterIP=address.format(number))]
+    return snapshot(*found)
+
+
+@pytest.mark.fault(151)
+def test_routes_that_collide_in_numbers_stay_as_they_are_and_hold_up_neither_deletions_nor_others(cycle: Cycle):
+    before = cycle.live(many("10.0.0.{}", range(40)))
+    colliding = many(ONE_ROUTE_ALONE, range(40))
+    for resync in (False, False, True, True):
+        files = cycle.live(colliding, resync=resync)
+        assert ONE_ROUTE_ALONE in files["ray-m000.conf"]
+        assert all(files[f"ray-m{n:03}.conf"] == before[f"ray-m{n:03}.conf"] for n in range(1, 40))
+    rejected = [each for each in cycle.outcome.decisions if isinstance(each, Rejection)]
+    assert len(rejected) == 39
+    assert all(each.message.endswith("; its last good version goes on being served") for each in rejected)
+    new = rayservice("new", creationTimestamp=YOUNG)
+    files = cycle.live(many(ONE_ROUTE_ALONE, range(39), new, service(new)))
+    assert "ray-new.conf" in files
+    assert "ray-m039.conf" not in files
+    files = cycle.live(many(ONE_ROUTE_ALONE, range(38), new, service(new)), resync=True)
+    assert "ray-m038.conf" not in files
+
+
+@pytest.mark.fault(151)
+def test_a_good_route_that_the_tests_did_not_reach_has_its_turn_at_a_resync(cycle: Cycle):
+    good = rayservice("zz", creationTimestamp=YOUNG)
+    now = many(ONE_ROUTE_ALONE, range(60), good, service(good))
+    assert "ray-zz.conf" not in cycle.live(now), "more collide than there are tests, and all are older"
+    served = [cycle.live(now, resync=True).keys() for _ in range(3)]
+    assert "ray-zz.conf" in served[-1]
+    cycle.live(many("10.0.0.{}", range(60), good, service(good)), resync=True)
+    assert {type(each) for each in cycle.outcome.decisions} == {Route}

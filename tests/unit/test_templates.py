@@ -2,7 +2,8 @@
 
 import pytest
 
-from rayproxy.nginx.render import SAMPLE, routed
+from rayproxy.nginx.render import routed
+from rayproxy.nginx.samples import SAMPLES
 from rayproxy.nginx.template_loader import TemplateChoice
 from rayproxy.nginx.templates import FOLDER, MAX_TEMPLATE_BYTES, TemplateError, check_location, load_location
 
@@ -172,8 +173,8 @@ def test_a_template_whose_check_could_not_run_is_checked_again(tmp_path):
 
 
 def test_every_template_but_prefix_gets_a_redirect_for_the_path_without_its_slash():
-    assert "return 308 template-check/" in routed(SAMPLE, check_location("mine", "x")).file.text
-    assert "308" not in routed(SAMPLE, load_location("prefix")).file.text
+    assert "return 308 template-check-0/" in routed(SAMPLES[0], check_location("mine", "x")).file.text
+    assert "308" not in routed(SAMPLES[0], load_location("prefix")).file.text
 
 
 ADDING = "location /{{ Name }} { add_header X-Mine a; }"
