@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import wait_for
@@ -34,9 +35,19 @@ class Endless:
         return "stopped"
 
 
+class Prompt(ThreadPoolExecutor):
+    """Threads that have begun endless work when it is handed over: else a short limit would end what never begins."""
+
+    def submit(self, call):
+        future, began = super().submit(call), getattr(call._work, "began", None)
+        assert began is None or began.wait(30)
+        return future
+
+
 @pytest.fixture
-def endless():
+def endless(monkeypatch):
     """Return a function that makes some, all of which end with the test."""
+    monkeypatch.setattr(overtime, "ThreadPoolExecutor", Prompt)
     made = []
 
     def make(**more):
