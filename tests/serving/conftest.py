@@ -77,6 +77,11 @@ def wait_for(condition, what, seconds=120):
         time.sleep(0.01)
 
 
+def tokens_made(running):
+    """Return how many tokens a server has sent so far: a sign of an answer that has begun which does not go again."""
+    return running.server.metrics.registry.get_sample_value("serving_generation_tokens_total")
+
+
 @contextmanager
 def listening(server: Server):
     """Serve on a free port of the loopback, in a thread."""

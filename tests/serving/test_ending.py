@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from conftest import wait_for
+from conftest import tokens_made, wait_for
 from llmserving.api import answer
 from llmserving.engines import core_client, local, proof
 from llmserving.engines.base import EngineDeadError, Sampling, SequenceError, Token
@@ -147,7 +147,7 @@ def endless(serve):
         chosen = from_mapping({"engine": "echo", "max_length": 500_000, **settings})
         running = serve(assemble(chosen, ByteTokenizer(), EchoEngine(500_000)))
         reader = Reader(running.url, {"prompt": "a" * 200_000, "stream": True, "max_tokens": 200_000})
-        wait_for(lambda: running.server.admission.inside == 1, "it is inside")
+        wait_for(lambda: tokens_made(running) > 0, "its answer has begun")
         return running, reader
 
     return start

@@ -9,7 +9,7 @@ import time
 from json import JSONDecodeError
 
 import pytest
-from conftest import listening, wait_for
+from conftest import listening, tokens_made, wait_for
 from llmserving import overtime, rendering
 from llmserving.api import answer, messages, requests
 from llmserving.api import body as bodies
@@ -297,6 +297,7 @@ def test_a_rendering_that_does_not_end_is_ended_and_the_others_are_answered_mean
 def test_the_threads_of_renderings_that_were_ended_go_on_with_others(bombs, monkeypatch):
     monkeypatch.setattr(rendering, "SECONDS", 0.05)
     for _ in range(12):
+        wait_for(lambda: not bombs.server.workshop._free.locked(), "one that was ended has left its thread", 30)
         assert post_chat(bombs, chat_template_kwargs={"count": 100_000}).status_code == 400
     monkeypatch.setattr(rendering, "SECONDS", 10.0)
     for _ in range(12):
@@ -392,6 +393,6 @@ def test_a_reader_who_does_not_read_loses_its_place_when_its_time_is_up(serve, m
     address = ("127.0.0.1", running.client.base_url.port)
     with socket.create_connection(address) as deaf:
         deaf.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + question)
-        wait_for(lambda: running.server.admission.inside == 1, "the answer has begun", 30)
+        wait_for(lambda: tokens_made(running) > 0, "the answer has begun", 30)
         wait_for(lambda: running.server.admission.inside == 0, "its place is free", 30)
         assert running.post("/inference", {"input": "a"}).status_code == 200
