@@ -5,7 +5,6 @@ Imported only where a cluster is spoken to: that package is half of the daemon's
 
 from __future__ import annotations
 
-import os
 import re
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,10 @@ from urllib.request import getproxies
 
 from kubernetes import client
 from kubernetes.client.rest import should_bypass_proxies
-from kubernetes.config import ConfigException, incluster_config, kube_config
+from kubernetes.config import ConfigException, incluster_config
+from kubernetes.config.kube_config import KubeConfigLoader
 
+from rayproxy.kube import kubeconfig
 from rayproxy.kube.api import ApiServer, CredentialsError, Login
 
 IN_CLUSTER_REFRESH = 60.0  # s; kubelet rotates a projected token long before it expires
@@ -48,16 +49,11 @@ def from_kubeconfig(path: str | None, context: str | None) -> Login:
     """Read a kubeconfig (default: KUBECONFIG, then ~/.kube/config) and its context; raise CredentialsError."""
     configuration = client.Configuration(proxy="")
     try:
-        kube_config.load_kube_config(path, context, configuration, persist_config=False)  # type: ignore[no-untyped-call]
+        read = kubeconfig.read(path, context)
+        KubeConfigLoader(read.merged, read.context, config_base_path=None).load_and_set(configuration)  # type: ignore[no-untyped-call]
         return _login(configuration)
     except Exception as error:  # a file that is being written raises whatever the parsers and login programs do
-        where = path or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
-        words = str(error).rstrip(".")
-        if not any(Path(each).expanduser().exists() for each in where.split(os.pathsep)):
-            words = "there is no such file"
-        raise CredentialsError(
-            f"the kubeconfig {where} cannot be used: {words}. Set KUBECONFIG or --kubeconfig"
-        ) from error
+        raise _unusable(path, error) from error
 
 
 def own_namespace() -> str:
@@ -72,10 +68,18 @@ def own_namespace() -> str:
 
 
 def namespace_of(path: str | None, context: str | None) -> str:
-    """Return the namespace that a kubeconfig's context names, else "default"."""
-    files = kube_config.KubeConfigMerger(path or kube_config.KUBE_CONFIG_DEFAULT_LOCATION)  # type: ignore[no-untyped-call]
-    chosen = files.config["contexts"].get_with_name(context or files.config["current-context"])
-    return str(chosen["context"].safe_get("namespace") or "default")
+    """Return the namespace that a kubeconfig's context names, else "default"; raise CredentialsError."""
+    try:
+        return kubeconfig.read(path, context).namespace
+    except Exception as error:  # as above
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: str | None, error: Exception) -> CredentialsError:
+    words = str(error).rstrip(".")
+    return CredentialsError(
+        f"the kubeconfig {kubeconfig.location(path)} cannot be used: {words}. Set KUBECONFIG or --kubeconfig"
+    )
 
 
 def _login(configuration: client.Configuration) -> Login:
