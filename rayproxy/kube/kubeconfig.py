@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, ConfigNode
+from kubernetes.config.kube_config import ConfigNode
 
+_AT_HOME = "~/.kube/config"
 _PARTS = ("clusters", "contexts", "users")
 
 
@@ -39,14 +40,17 @@ class Kubeconfig:
 
 def location(path: str | None) -> str:
     """Return the file, or files with colons between them, that are meant."""
-    return path or KUBE_CONFIG_DEFAULT_LOCATION
+    return path or os.environ.get("KUBECONFIG") or _AT_HOME
 
 
 def read(path: str | None, context: str | None) -> Kubeconfig:
     """Read the files; raise KubeconfigError, and of one that is being written whatever its parsers raise."""
-    files = list(_files(location(path)))
-    if not files:
+    found = list(_files(location(path)))
+    if not found:
         raise KubeconfigError("there is no such file")
+    files = [(file, config) for file, config in found if config is not None]
+    if not files:
+        raise KubeconfigError("there is nothing in it")
     merged: dict[str, Any] = {part: [] for part in _PARTS}
     for file, config in files:
         for part in _PARTS:
@@ -57,16 +61,16 @@ def read(path: str | None, context: str | None) -> Kubeconfig:
     return Kubeconfig(merged, chosen)
 
 
-def _files(where: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the files that are there, the first first: it is the first that says something that counts."""
+def _files(where: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Yield the files that are there, the first first, with what they say: one may be empty."""
     for each in filter(None, where.split(os.pathsep)):
         file = Path(each).expanduser()
         try:
             config = yaml.safe_load(file.read_bytes())
         except FileNotFoundError:
             continue
-        if not isinstance(config, dict):
-            raise KubeconfigError(f"{file} is {'empty' if config is None else 'no mapping'}")
+        if not isinstance(config, dict | None):
+            raise KubeconfigError(f"{file} is no mapping")
         yield str(file), config
 
 

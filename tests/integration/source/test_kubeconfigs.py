@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import yaml
 
 from rayproxy.kube.api import CredentialsError
 from rayproxy.kube.login import from_kubeconfig, namespace_of
+from tests.support.scripted import ScriptedApi
 
 
 def kubeconfig(folder: Path, name: str, current: str | None = None, server: str = "", **user: Any) -> Path:
@@ -65,3 +68,42 @@ def test_where_no_file_names_a_current_context_that_is_said(folder: Path, ask):
     files = joined(kubeconfig(folder, "a"), kubeconfig(folder, "b", ""))
     with pytest.raises(CredentialsError, match="it names no current context"):
         ask(files, None)
+
+
+@pytest.mark.fault(160)
+@pytest.mark.parametrize("nothing", ["", "# nothing yet\n", "---\n"])
+def test_an_empty_file_beside_one_that_says_something_is_passed_over(folder: Path, nothing: str):
+    empty, full = folder / "empty", kubeconfig(folder, "a", "a")
+    empty.write_text(nothing)
+    for files in (joined(empty, full), joined(full, empty)):
+        assert from_kubeconfig(files, None).host == "https://a.example"
+        assert namespace_of(files, None) == "a"
+
+
+def test_files_that_are_all_empty_are_said_to_be(folder: Path):
+    for name in ("a", "b"):
+        (folder / name).touch()
+    with pytest.raises(CredentialsError, match="cannot be used: there is nothing in it"):
+        from_kubeconfig(joined(folder / "a", folder / "b"), None)
+
+
+@pytest.mark.fault(160)
+def test_the_environment_is_read_when_it_is_needed(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (folder / ".kube").mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    kubeconfig(folder / ".kube", "config", "config")
+    assert from_kubeconfig(None, None).host == "https://config.example"
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(folder, "a", "a")))
+    assert from_kubeconfig(None, None).host == "https://a.example"
+    assert namespace_of(None, None) == "a"
+
+
+@pytest.mark.fault(160)
+def test_a_kubeconfig_variable_that_is_empty_means_the_file_at_home(folder: Path, api: ScriptedApi):
+    (folder / ".kube").mkdir()
+    kubeconfig(folder / ".kube", "config", "config", api.url)
+    command = [sys.executable, "-m", "rayproxy", "undeploy", "nothing"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": ""}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False).stderr
+    assert [seen.headers["authorization"] for seen in api.seen][:1] == ["Bearer token-of-config"], said
