@@ -1,7 +1,7 @@
 """Read kubeconfigs as kubectl reads them, where the `kubernetes` package does otherwise.
 
 Of several files it takes the last one's current context, and kubectl the first one's: a command would go to another
-cluster than the kubectl beside it.
+cluster than the kubectl beside it. Where a login program fails, it goes on as nobody.
 """
 
 from __future__ import annotations
@@ -15,12 +15,18 @@ from typing import Any
 import yaml
 from kubernetes.config.kube_config import ConfigNode
 
+from rayproxy.kube import login_program
+
 _AT_HOME = "~/.kube/config"
 _PARTS = ("clusters", "contexts", "users")
 
 
 class KubeconfigError(Exception):
     """Say what is wrong with a kubeconfig."""
+
+
+class NoKubeconfigError(KubeconfigError):
+    """Say that there is none."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,23 @@ class Kubeconfig:
     @property
     def namespace(self) -> str:
         """Return the namespace that the context names, else "default"."""
-        contexts = ConfigNode("contexts", self.merged["contexts"])  # type: ignore[no-untyped-call]
-        chosen = contexts.get_with_name(self.context)["context"]  # type: ignore[no-untyped-call]
-        return str(chosen.safe_get("namespace") or "default")
+        return str(self._said("contexts", self.context, "context")[0].get("namespace") or "default")
+
+    def log_in(self) -> None:
+        """Put what the user's login program gives in its place, where one is named; raise LoginProgramError."""
+        context, _ = self._said("contexts", self.context, "context")
+        user, file = self._said("users", context.get("user"), "user")
+        cluster, _ = self._said("clusters", context.get("cluster"), "cluster")
+        program = user.pop("exec", None)
+        if program and not (user.get("token") or user.get("tokenFile")):
+            user.update(login_program.login(program, Path(file).parent, cluster))
+
+    def _said(self, part: str, name: object, kind: str) -> tuple[dict[str, Any], str]:
+        """Return what is said of something, nothing where it is not there, and in which file."""
+        for node in self.merged[part]:
+            if node["name"] == name and isinstance(said := node.safe_get(kind), dict):
+                return said, node.path
+        return {}, ""
 
 
 def location(path: str | None) -> str:
@@ -47,10 +67,10 @@ def read(path: str | None, context: str | None) -> Kubeconfig:
     """Read the files; raise KubeconfigError, and of one that is being written whatever its parsers raise."""
     found = list(_files(location(path)))
     if not found:
-        raise KubeconfigError("there is no such file")
+        raise NoKubeconfigError("there is no such file")
     files = [(file, config) for file, config in found if config is not None]
     if not files:
-        raise KubeconfigError("there is nothing in it")
+        raise NoKubeconfigError("there is nothing in it")
     merged: dict[str, Any] = {part: [] for part in _PARTS}
     for file, config in files:
         for part in _PARTS:
@@ -58,6 +78,8 @@ def read(path: str | None, context: str | None) -> Kubeconfig:
     chosen = context or next(filter(None, (config.get("current-context") for _, config in files)), None)
     if not chosen:
         raise KubeconfigError("it names no current context, and no other was asked for")
+    if all(node["name"] != chosen for node in merged["contexts"]):
+        raise KubeconfigError(f"it has no context {chosen!r}")
     return Kubeconfig(merged, chosen)
 
 

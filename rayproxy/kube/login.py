@@ -18,11 +18,16 @@ from kubernetes.config.kube_config import KubeConfigLoader
 
 from rayproxy.kube import kubeconfig
 from rayproxy.kube.api import ApiServer, CredentialsError, Login
+from rayproxy.kube.login_program import LoginProgramError
 
 IN_CLUSTER_REFRESH = 60.0  # s; kubelet rotates a projected token long before it expires
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 KUBECONFIG_REFRESH = 600.0  # s; a login program may be slow
 NO_PROXY = "localhost,127.0.0.0/8,::1"  # this machine itself: kubectl asks no proxy for it, whatever NO_PROXY says
+
+
+class NoKubeconfigError(CredentialsError):
+    """Say that there is no kubeconfig."""
 
 
 def connect_in_cluster() -> ApiServer:
@@ -50,6 +55,7 @@ def from_kubeconfig(path: str | None, context: str | None) -> Login:
     configuration = client.Configuration(proxy="")
     try:
         read = kubeconfig.read(path, context)
+        read.log_in()
         KubeConfigLoader(read.merged, read.context, config_base_path=None).load_and_set(configuration)  # type: ignore[no-untyped-call]
         return _login(configuration)
     except Exception as error:  # a file that is being written raises whatever the parsers and login programs do
@@ -76,9 +82,11 @@ def namespace_of(path: str | None, context: str | None) -> str:
 
 
 def _unusable(path: str | None, error: Exception) -> CredentialsError:
+    kind = NoKubeconfigError if isinstance(error, kubeconfig.NoKubeconfigError) else CredentialsError
     words = str(error).rstrip(".")
-    return CredentialsError(
-        f"the kubeconfig {kubeconfig.location(path)} cannot be used: {words}. Set KUBECONFIG or --kubeconfig"
+    what = "Mend that, or set" if isinstance(error, LoginProgramError) else "Set"
+    return kind(
+        f"the kubeconfig {kubeconfig.location(path)} cannot be used: {words}. {what} KUBECONFIG or --kubeconfig"
     )
 
 

@@ -64,10 +64,12 @@ def test_what_a_file_says_of_paths_is_relative_to_that_file(folder: Path):
 
 
 @pytest.mark.parametrize("ask", [from_kubeconfig, namespace_of])
-def test_where_no_file_names_a_current_context_that_is_said(folder: Path, ask):
+def test_where_no_file_names_a_current_context_or_has_the_one_that_is_asked_for_that_is_said(folder: Path, ask):
     files = joined(kubeconfig(folder, "a"), kubeconfig(folder, "b", ""))
     with pytest.raises(CredentialsError, match="it names no current context"):
         ask(files, None)
+    with pytest.raises(CredentialsError, match="it has no context 'nowhere'"):
+        ask(files, "nowhere")
 
 
 @pytest.mark.fault(160)
