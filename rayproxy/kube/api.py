@@ -81,6 +81,7 @@ class Login:
     tls: tuple[bytes, bytes, bytes, bool, str] = (b"", b"", b"", True, "")  # CA, certificate, key, verify, server name
     client_files: tuple[str, str | None] | None = None  # certificate and key, where they can be loaded from
     proxy: str = ""
+    impersonation: tuple[tuple[str, str], ...] = ()  # header fields: as whom is asked
 
     @property
     def place(self) -> str:
@@ -163,13 +164,17 @@ class ApiServer:
     def _attempt(self, request: _Request) -> urllib3.BaseHTTPResponse:
         session, silence = self._session, request.silence or self._deadlines.silence
         login = session.login
-        headers = {"Accept": "application/json", "User-Agent": "rayproxy"}
+        headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": "rayproxy"})
+        for name, value in login.impersonation:
+            headers.add(name, value)
         if login.authorization:
             headers["Authorization"] = login.authorization
         if request.content_type:
             headers["Content-Type"] = request.content_type
         try:
-            return session.pool.urlopen(
+            # The manager of proxies has one of its own, which makes one field of several of one name: another group.
+            return urllib3.PoolManager.urlopen(
+                session.pool,
                 request.method,
                 login.host + request.target,
                 body=request.body,

@@ -1,7 +1,7 @@
 """Read kubeconfigs as kubectl reads them, where the `kubernetes` package does otherwise.
 
 Of several files it takes the last one's current context, and kubectl the first one's: a command would go to another
-cluster than the kubectl beside it. Where a login program fails, it goes on as nobody.
+cluster than the kubectl beside it. Where a login program fails, it goes on as nobody, and as whom to ask it ignores.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from kubernetes.config.kube_config import ConfigNode
 
-from rayproxy.kube import login_program
+from rayproxy.kube import impersonation, login_program
 
 _AT_HOME = "~/.kube/config"
 _PARTS = ("clusters", "contexts", "users")
@@ -39,16 +39,27 @@ class Kubeconfig:
     @property
     def namespace(self) -> str:
         """Return the namespace that the context names, else "default"."""
-        return str(self._said("contexts", self.context, "context")[0].get("namespace") or "default")
+        return str(self._context.get("namespace") or "default")
+
+    @property
+    def impersonation(self) -> impersonation.Fields:
+        """Return the header fields that say as whom the user asks; raise ValueError."""
+        return impersonation.fields(self._user()[0])
 
     def log_in(self) -> None:
         """Put what the user's login program gives in its place, where one is named; raise LoginProgramError."""
-        context, _ = self._said("contexts", self.context, "context")
-        user, file = self._said("users", context.get("user"), "user")
-        cluster, _ = self._said("clusters", context.get("cluster"), "cluster")
+        user, file = self._user()
+        cluster, _ = self._said("clusters", self._context.get("cluster"), "cluster")
         program = user.pop("exec", None)
         if program and not (user.get("token") or user.get("tokenFile")):
             user.update(login_program.login(program, Path(file).parent, cluster))
+
+    @property
+    def _context(self) -> dict[str, Any]:
+        return self._said("contexts", self.context, "context")[0]
+
+    def _user(self) -> tuple[dict[str, Any], str]:
+        return self._said("users", self._context.get("user"), "user")
 
     def _said(self, part: str, name: object, kind: str) -> tuple[dict[str, Any], str]:
         """Return what is said of something, nothing where it is not there, and in which file."""

@@ -6,6 +6,7 @@ Imported only where a cluster is spoken to: that package is half of the daemon's
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,9 +56,10 @@ def from_kubeconfig(path: str | None, context: str | None) -> Login:
     configuration = client.Configuration(proxy="")
     try:
         read = kubeconfig.read(path, context)
+        impersonation = read.impersonation
         read.log_in()
         KubeConfigLoader(read.merged, read.context, config_base_path=None).load_and_set(configuration)  # type: ignore[no-untyped-call]
-        return _login(configuration)
+        return replace(_login(configuration), impersonation=impersonation)
     except Exception as error:  # a file that is being written raises whatever the parsers and login programs do
         raise _unusable(path, error) from error
 

@@ -33,6 +33,7 @@ class Seen:
     query: dict[str, str]
     headers: dict[str, str]
     at: float
+    fields: tuple[tuple[str, str], ...] = ()  # the same, for what may come more than once
 
     @property
     def version(self) -> str | None:
@@ -259,9 +260,10 @@ def _head(stream) -> list[str]:
 
 def _seen(head: list[str]) -> Seen:
     target = urlsplit(head[0].split(" ")[1])
-    headers = dict(text.split(": ", 1) for text in head[1:])
+    fields = [text.split(": ", 1) for text in head[1:]]
+    said = tuple((name.lower(), value) for name, value in fields)
     query = {name: values[0] for name, values in parse_qs(target.query).items()}
-    return Seen(target.path, query, {name.lower(): value for name, value in headers.items()}, time.monotonic())
+    return Seen(target.path, query, dict(said), time.monotonic(), said)
 
 
 def _context(certificate: tuple[str, str], clients: str) -> ssl.SSLContext:
