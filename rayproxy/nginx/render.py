@@ -13,7 +13,7 @@ from rayproxy.kinds import FIRST, KINDS, route_file
 from rayproxy.kinds.base import path
 from rayproxy.model import Decision, Pending, Ref, Refused, Rejection, Route, Suspended, Target
 from rayproxy.nginx import routes
-from rayproxy.nginx.templates import LocationTemplate, own, prefix
+from rayproxy.nginx.templates import LocationTemplate, TemplateError, own, prefix
 from rayproxy.settings import NginxSettings
 
 UNROUTED: Mapping[type, str] = {
@@ -81,21 +81,31 @@ class RouteFiles:
     """Render routes; those that were there in the last round as they are now are not rendered again."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[Route, LocationTemplate, Marks], Routed] = {}
+        self._last: dict[tuple[Route, LocationTemplate, Marks], Routed | TemplateError] = {}
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Return {file name: why} of the routes for which the template could not be rendered in the last round."""
+        found = ((route_file(key[0].ref), each) for key, each in self._last.items())
+        return {name: str(each) for name, each in found if isinstance(each, TemplateError)}
 
     def __call__(self, wanted: Iterable[Route], template: LocationTemplate, conf: NginxConf) -> dict[str, Routed]:
-        """Return {file name: Routed}."""
+        """Return {file name: Routed}, without those that `failed` names."""
         keys = [(route, template, marks(conf.settings, route.ref)) for route in wanted]
         last = self._last
-        self._last = {key: last.get(key) or routed(*key) for key in keys}
-        return {route_file(key[0].ref): found for key, found in self._last.items()}
+        self._last = {key: last.get(key) or _routed_or_not(*key) for key in keys}
+        return {route_file(key[0].ref): found for key, found in self._last.items() if isinstance(found, Routed)}
 
 
 def render(decisions: Iterable[Decision], template: LocationTemplate, conf: NginxConf) -> dict[str, File]:
-    """Return {file name: File} for a whole revision but for revision.conf, which names the revision itself."""
+    """Return {file name: File} for a whole revision but for revision.conf, which names the revision itself.
+
+    Raises TemplateError where the template cannot be rendered for a route.
+    """
     decisions = list(decisions)
     wanted = [decision for decision in decisions if isinstance(decision, Route)]
-    return render_base(decisions, wanted, conf) | route_files(RouteFiles()(wanted, template, conf))
+    found = {route_file(route.ref): routed(route, template, marks(conf.settings, route.ref)) for route in wanted}
+    return render_base(decisions, wanted, conf) | route_files(found)
 
 
 def empty(conf: NginxConf) -> dict[str, File]:
@@ -153,7 +163,7 @@ def marks(settings: NginxSettings, ref: Ref) -> Marks:
 
 
 def routed(route: Route, template: LocationTemplate, of: Marks = Marks()) -> Routed:  # noqa: B008 - it is frozen
-    """Render one route. Every value in it was checked by type before it came here."""
+    """Render one route; raise TemplateError. Every value in it was checked by type before it came here."""
     target, *lighter = route.targets
     template = suited(template, route)
     values: dict[str, object] = {
@@ -172,6 +182,13 @@ def routed(route: Route, template: LocationTemplate, of: Marks = Marks()) -> Rou
     if template.adds_redirect:
         text += "\n" + own("ray-redirect.conf.j2")(values)
     return Routed(route, file(text), routes.entry(route))
+
+
+def _routed_or_not(route: Route, template: LocationTemplate, of: Marks) -> Routed | TemplateError:
+    try:
+        return routed(route, template, of)
+    except TemplateError as error:
+        return error
 
 
 def suited(template: LocationTemplate, route: Route) -> LocationTemplate:

@@ -59,6 +59,7 @@ class Desired:
     settled: Settled = NOTHING  # before nginx's word
     damped: Damped = field(default_factory=Damped)
     kept: tuple[Route, ...] = ()  # as they are live: nothing is known of their objects
+    unrendered: Mapping[str, str] = field(default_factory=dict)  # file -> why the template has no text for its route
 
     @property
     def told(self) -> tuple[Decision, ...]:
@@ -188,7 +189,8 @@ class Reconciler:
         routes = self._route_files(wanted, template, self.config.nginx)
         problems += wrong + snapshot.problems + self.ledger.problems
         independent = template.name in BUILT_IN
-        return Desired(snapshot, damped.served, routes, self.config.nginx, problems, independent, settled, damped)
+        desired = Desired(snapshot, damped.served, routes, self.config.nginx, problems, independent, settled, damped)
+        return replace(desired, unrendered=self._route_files.failed)
 
     def _current(self, *, resync: bool) -> Current:
         """Read the live revision; at a resync every byte of it, and what nginx refused gets another chance."""
@@ -228,9 +230,10 @@ class Reconciler:
         return {name: Routed(routes[name], file, entry(routes[name])) for name, file in files.items()}
 
     def _without_refused(self, desired: Desired, current: Current) -> Desired:
-        """Put the last good version, or nothing, in the place of each file that nginx refused as it is."""
-        refused = {
-            name: why.words
+        """Put the last good version, or nothing, in the place of each file that has no text, or that nginx refused."""
+        refused = {name: ("RefusedByTemplate", words) for name, words in desired.unrendered.items()}
+        refused |= {
+            name: ("RefusedByNginx", f"nginx -t refuses its route: {why.words}")
             for name, (digest, why) in self._refused.items()
             if name in desired.routes and desired.routes[name].file.digest == digest
         }
@@ -350,10 +353,8 @@ def _suspects(desired: Desired, current: Current, changes: Changes) -> dict[str,
     return {name: desired.files[name] for name in BASE} | changed
 
 
-def _refuse(decision: Decision, refused: Mapping[str, str], kept: Mapping[str, Routed]) -> Decision:
+def _refuse(decision: Decision, refused: Mapping[str, tuple[str, str]], kept: Mapping[str, Routed]) -> Decision:
     if not isinstance(decision, Route) or (name := route_file(decision.ref)) not in refused:
         return decision
-    until = KEPT if name in kept else ""
-    return Rejection(
-        decision.ref, decision.uid, "RefusedByNginx", f"nginx -t refuses its route: {refused[name]}{until}"
-    )
+    reason, words = refused[name]
+    return Rejection(decision.ref, decision.uid, reason, words + (KEPT if name in kept else ""))

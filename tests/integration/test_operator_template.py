@@ -28,6 +28,9 @@ BAD = {
     "endless": ("{{ 10 ** 10 ** 10 }}", "is not allowed"),
     "no nginx": ("lokation {{ .Name }} {}", "unknown directive"),
     "answers whose pages are not shut in": (GOOD.replace("include answer-fields.conf;", ""), "write `include answer"),
+    "no nginx where a model is trusted": (GOOD + "{% if Trusted %}trust;{% endif %}", 'unknown directive \\"trust\\"'),
+    "no nginx in an upgrade in steps": (GOOD + "{% if Lighter %}step;{% endif %}", 'unknown directive \\"step\\"'),
+    "no text for some": (GOOD + "{% if Lighter and Percent >= '50' %}{% endif %}", "'>=' not supported"),
     "half a block": (GOOD + "}", "nginx refuses the location template"),
     "too large": ("#" * 70_000, "is larger than 65536 bytes"),
 }

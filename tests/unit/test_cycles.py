@@ -19,7 +19,7 @@ from rayproxy.nginx import linking
 from rayproxy.nginx.process import ConfigRefusedError, DrainingError
 from rayproxy.nginx.render import revision_conf
 from rayproxy.nginx.revisions import Revisions
-from rayproxy.nginx.templates import load_location
+from rayproxy.nginx.templates import check_location, load_location
 from rayproxy.reconcile.damping import FREE
 from rayproxy.reconcile.reconciler import Config, Outcome, Reconciler
 from rayproxy.report import status
@@ -313,3 +313,30 @@ def test_a_good_route_that_the_tests_did_not_reach_has_its_turn_at_a_resync(cycl
     assert "ray-zz.conf" in served[-1]
     cycle.live(many("10.0.0.{}", range(60), good, service(good)), resync=True)
     assert {type(each) for each in cycle.outcome.decisions} == {Route}
+
+
+@pytest.mark.fault(152)
+def test_a_route_for_which_the_template_cannot_be_rendered_is_rejected_alone_and_keeps_its_live_version(cycle: Cycle):
+    before = cycle.live(at("10.0.0.1", "more", "gone"))
+    fails = "{% if ClusterIP == '10.0.0.7' and Port > 'x' %}{% endif %}"
+    odd = check_location("odd", load_location("prefix").text + fails)
+    cycle.reconciler.config = replace(cycle.reconciler.config, template=lambda: (odd, ()))
+    new = [rayservice("new"), service(rayservice("new"), clusterIP="10.0.0.7")]
+    rays = [rayservice("chat"), rayservice("more")]
+    now = snapshot(*rays, service(rays[0], clusterIP="10.0.0.7"), service(rays[1], clusterIP="10.0.0.3"), *new)
+    for resync in (False, False, True):
+        files = cycle.live(now, resync=resync)
+        assert files["ray-chat.conf"] == before["ray-chat.conf"]
+        assert '"/apis/rayservice/chat@10.0.0.1:8000" yes;' in files["trusted.conf"]
+        assert "10.0.0.3" in files["ray-more.conf"], "others go on"
+        assert "/new rejected;" in files["unrouted.conf"]
+        assert not {"ray-gone.conf", "ray-new.conf"} & files.keys()
+    told = {each.ref.name: each for each in cycle.outcome.decisions if isinstance(each, Rejection)}
+    assert {each.reason for each in told.values()} == {"RefusedByTemplate"}
+    assert all(each.message.startswith("the location template odd fails for {") for each in told.values())
+    kept = {
+        name for name, each in told.items() if each.message.endswith("; its last good version goes on being served")
+    }
+    assert kept == {"chat"}
+    files = cycle.live(at("10.0.0.8", "more"))
+    assert "10.0.0.8" in files["ray-chat.conf"]

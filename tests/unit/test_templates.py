@@ -3,9 +3,10 @@
 import pytest
 
 from rayproxy.nginx.render import routed
-from rayproxy.nginx.samples import SAMPLES
+from rayproxy.nginx.samples import SAMPLES, files
 from rayproxy.nginx.template_loader import TemplateChoice
 from rayproxy.nginx.templates import FOLDER, MAX_TEMPLATE_BYTES, TemplateError, check_location, load_location
+from tests.support.routes import CONF
 
 GOOD = "location ^~ /x/{{ .Name }}/ { proxy_pass http://{{ .ClusterIP }}:{{ .Port }}/; } # {{ .Namespace }}"
 
@@ -173,8 +174,37 @@ def test_a_template_whose_check_could_not_run_is_checked_again(tmp_path):
 
 
 def test_every_template_but_prefix_gets_a_redirect_for_the_path_without_its_slash():
-    assert "return 308 template-check-0/" in routed(SAMPLES[0], check_location("mine", "x")).file.text
-    assert "308" not in routed(SAMPLES[0], load_location("prefix")).file.text
+    assert "return 308 template-check-1/" in routed(SAMPLES[0].route, check_location("mine", "x")).file.text
+    assert "308" not in routed(SAMPLES[0].route, load_location("prefix")).file.text
+
+
+FAILS_FOR_SOME = {
+    "an upgrade in steps": "{% if Lighter and Percent >= '50' %}{% endif %}",
+    "a serverless model": "{% if Kind == 'inferenceservice' and Host and Port > Host %}{% endif %}",
+    "a trusted one": "{% if Trusted and Port > Name %}{% endif %}",
+    "one that streams, in steps": "{% if StreamBody and not Trusted and Lighter > Percent %}{% endif %}",
+}
+
+
+@pytest.mark.fault(152)
+@pytest.mark.parametrize("text", FAILS_FOR_SOME.values(), ids=FAILS_FOR_SOME)
+def test_a_template_that_fails_for_some_routes_alone_fails_for_a_sample(text):
+    with pytest.raises(TemplateError, match=r"the location template t fails for .* not supported"):
+        files(check_location("t", GOOD + text), CONF)
+
+
+@pytest.mark.parametrize("choice", ["prefix", "regex"])
+def test_no_two_samples_share_a_name_a_namespace_or_an_address(choice):
+    routes = [each.route for each in SAMPLES]
+    for shared in (
+        [route.ref.name for route in routes],
+        [route.ref.namespace for route in routes],
+        [target.host for route in routes for target in route.targets],
+    ):
+        assert len(set(shared)) == len(shared)
+    assert (
+        sum(name.endswith(".conf") and "template-check" in name for name in files(load_location(choice), CONF)) == 32
+    )
 
 
 ADDING = "location /{{ Name }} { add_header X-Mine a; }"
