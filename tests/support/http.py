@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections import deque
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from typing import Any
@@ -53,9 +54,20 @@ def answer_on(connection: socket.socket, method: str = "GET") -> Answer:
         return Answer(response.status, {k.lower(): v for k, v in fields}, response.read(), tuple(fields))
 
 
+HELD = 100  # ports at once, each of them a file descriptor
+_held: deque[socket.socket] = deque()
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is given to nobody else until 100 more are asked for; calls to it are refused so far.
+
+    It stays bound, so that the kernel gives it to no neighbour. Whoever names it listens there all the same, as all
+    servers here do: with SO_REUSEADDR.
+    """
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind((host, 0))
+    _held.append(probe)
+    if len(_held) > HELD:
+        _held.popleft().close()
+    return int(probe.getsockname()[1])
