@@ -61,7 +61,7 @@ class Daemon:
         return self.folder / "daemon.log"
 
     def start(self, *, ready: bool = True) -> Daemon:
-        """Start it, and wait until /readyz says so."""
+        """Start it, and wait until /readyz says so and what it found is written down, which comes a moment later."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.before, sys.executable, "-m", "rayproxy", "run"],
@@ -73,6 +73,7 @@ class Daemon:
             )
         if ready:
             self._until("ready", self.is_ready, 60)
+            self._until("what it found is written", (self.state / "status.json").exists)
         return self
 
     def _until(self, what: str, look: Callable[[], T | None], seconds: float = 15) -> T:
