@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from contextlib import ExitStack, contextmanager
 
 import httpx
@@ -75,6 +76,20 @@ def wait_for(condition, what, seconds=120):
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.01)
+
+
+HELD = deque()
+
+
+def free_port():
+    """Return a port that is given to nobody else: it stays bound, and what sets SO_REUSEADDR may listen there."""
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    HELD.append(probe)
+    if len(HELD) > 100:  # each is a file descriptor
+        HELD.popleft().close()
+    return probe.getsockname()[1]
 
 
 def tokens_made(running):

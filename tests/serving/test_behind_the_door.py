@@ -10,7 +10,7 @@ import grpc
 import httpx
 import pytest
 import uvicorn
-from conftest import wait_for
+from conftest import free_port, wait_for
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from proxy import NGINX, proxy
@@ -41,11 +41,9 @@ def door(request, tmp_path_factory):
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     wait_for(lambda: server.started, "uvicorn listens", 20)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     routes = {"m": listener.getsockname()[1]}
     try:
-        with proxy(tmp_path_factory.mktemp("nginx"), f"127.0.0.1:{port}", routes) as front:
+        with proxy(tmp_path_factory.mktemp("nginx"), f"127.0.0.1:{free_port()}", routes) as front:
             yield f"{front.url}/apis/rayservice/m"
     finally:
         server.should_exit = True
@@ -89,10 +87,11 @@ def test_a_port_that_speaks_grpc_gives_its_caller_bytes_that_are_no_http(tmp_pat
     server = grpc.server(futures.ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        listen = f"127.0.0.1:{probe.getsockname()[1]}"
     try:
-        with proxy(tmp_path, listen, {"m": port}) as front, pytest.raises(httpx.RemoteProtocolError):
+        with (
+            proxy(tmp_path, f"127.0.0.1:{free_port()}", {"m": port}) as front,
+            pytest.raises(httpx.RemoteProtocolError),
+        ):
             httpx.post(f"{front.url}/apis/rayservice/m/", content=b"{}", headers={"Connection": "close"})
     finally:
         server.stop(None)

@@ -2,23 +2,17 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
-from conftest import wait_for
+from conftest import free_port, wait_for
 from processes import descendants
 
 SERVING = Path(__file__).resolve().parents[2] / "serving"
 LONG = {"prompt": "a", "max_tokens": 450, "ignore_eos": True, "stream": True}
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @pytest.fixture

@@ -11,14 +11,13 @@ import httpx
 import pytest
 import torch
 from cgroups import limited
-from conftest import wait_for
+from conftest import free_port, wait_for
 from llmserving import container
 from llmserving.engines import budget, local
 from llmserving.engines.budget import GIB, Shape, TooLittleMemoryError
 from llmserving.engines.continuous import ContinuousEngine
 from llmserving.files.folders import Folders
 from llmserving.settings import from_mapping
-from test_command import free_port
 from tiny import make_tokenizer
 from transformers import (
     Gemma3TextConfig,

@@ -1,10 +1,8 @@
 """The model server behind nginx, under the proxy's prefix, as a front end reaches it."""
 
-import socket
-
 import httpx
 import pytest
-from conftest import listening, wait_for
+from conftest import free_port, listening, wait_for
 from llmserving.engines.echo import EchoEngine
 from llmserving.server import assemble, load
 from llmserving.settings import from_mapping
@@ -12,12 +10,6 @@ from llmserving.tokenizer import ByteTokenizer
 from proxy import NGINX, proxy
 
 NAME = "qa-service-chatglm3"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Proxied:

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 
 import openai
 import pytest
+from conftest import free_port
 from proxy import NGINX, proxy
-
-from clients.conftest import free_port
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx here; `make install-serving` installs it")
 
