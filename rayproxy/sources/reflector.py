@@ -300,7 +300,10 @@ class Reflector(Generic[T]):
             return SyncState.FORBIDDEN
         if error.status == HTTPStatus.GONE:  # the server is well and forgets, as servers do
             return self.condition
-        return SyncState.UNSYNCED if self.items() is None else SyncState.UNREACHABLE
+        if self.items() is not None:
+            return SyncState.UNREACHABLE
+        # A server that does not answer takes nothing back: what was missing or forbidden is that until it says else.
+        return self.condition if self.condition in (SyncState.ABSENT, SyncState.FORBIDDEN) else SyncState.UNSYNCED
 
     def _pause(self, error: ApiError) -> None:
         timing = self._timing

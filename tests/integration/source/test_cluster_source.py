@@ -212,6 +212,25 @@ def test_one_kind_that_is_not_installed_is_no_problem_and_holds_the_other_not_ba
 
 
 @pytest.mark.fault(78)
+@pytest.mark.parametrize("answer", [raw(b"404 page not found\n", 404), refuse(403)], ids=["missing", "forbidden"])
+def test_what_another_kind_lacks_holds_nothing_back_either_while_the_api_server_fails(
+    api: ScriptedApi, start: Callable[..., ClusterSource], answer: Reply
+):
+    """The API server that is back would else be waited for until that kind's turn, up to 30 s later."""
+    api.put(PATH, rayservice("a"))
+    api.always = only(KSERVES, answer)
+    diary = Diary()
+    source = start(diary=diary, watched=BOTH)
+    until("known", lambda: kinds_known(source) == {PATH: {"a"}, KSERVES: set()})
+    api.always = lambda _: refuse(503)
+    api.cut()
+    for path in (PATH, KSERVES):
+        until(f"{path} failed twice", lambda path=path: len([1 for each in diary.failures if is_503(each, path)]) >= 2)
+    assert kinds_known(source) == {PATH: {"a"}, KSERVES: set()}
+    assert KSERVES in [resource.path(None) for resource in source.snapshot().unknown]
+
+
+@pytest.mark.fault(78)
 @pytest.mark.parametrize(("forbidden", "problems"), [(KSERVES, [f"{KSERVES}: forbidden"]), (ISTIO, [])])
 def test_what_an_older_role_does_not_allow_holds_nothing_else_back(
     api: ScriptedApi, start: Callable[..., ClusterSource], forbidden: str, problems: list[str]
@@ -251,6 +270,11 @@ def test_where_no_kind_may_be_listed_nothing_is_known(api: ScriptedApi, start: C
     assert kinds_known(source) is None
     with pytest.raises(UnconfirmedError):
         source.confirm()
+
+
+def is_503(failure: tuple[str, str], path: str) -> bool:
+    reason, message = failure
+    return reason == "server_error" and f"{path} " in message.replace(":", " ")
 
 
 def kinds_known(source: ClusterSource) -> dict[str, set[str]] | None:
