@@ -33,7 +33,8 @@ def test_a_killed_master_is_replaced_though_its_workers_still_hold_the_port(runn
     until("another master", lambda: masters(running) not in ([], [old]))
     until("the route answers", lambda: running.answers_from("chat", "upstream"))
     until("the orphans are gone", lambda: not any(alive(pid) for pid in orphans))
-    [line] = [line for line in running.log.read_text().splitlines() if "nginx has ended, and another one runs" in line]
+    told = "nginx has ended, and another one runs"
+    [line] = until("it is told", lambda: [line for line in running.told().splitlines() if told in line])
     assert f'"before": {old}' in line
 
 
