@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.client import HTTPResponse
 from pathlib import Path
 
@@ -112,7 +113,10 @@ def test_another_models_body_is_gathered_first_on_disk_where_it_is_large(proxied
 
 def on_disk(daemon: Daemon) -> list[str]:
     """Return the files in which nginx keeps request bodies: they have no name any more, but a worker has them open."""
-    opened = [str(link.readlink()) for pid in workers(daemon) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    opened: list[str] = []
+    for link in (link for pid in workers(daemon) for link in Path(f"/proc/{pid}/fd").iterdir()):
+        with suppress(FileNotFoundError):  # closed meanwhile, as connections of the daemon's are again and again
+            opened.append(str(link.readlink()))
     return [path for path in opened if path.startswith(f"{daemon.state}/run/client-body/")]
 
 

@@ -236,6 +236,13 @@ def test_a_read_only_state_folder_at_the_start_is_named(new_daemon: New):
     assert "Traceback" not in done.stderr
 
 
+def replace_link(link: Path, target: str) -> None:
+    """Point a link elsewhere in one step: what is half done may be found out and mended as well."""
+    other = link.parent.with_name("link")
+    other.symlink_to(target)
+    other.rename(link)
+
+
 DRIFT = {
     "edits a route": lambda state: (state / "current/ray-chat.conf").write_text("# gone\n"),
     "breaks nginx.conf": lambda state: (state / "current/nginx.conf").write_text("nonsense"),
@@ -243,8 +250,8 @@ DRIFT = {
     "adds a route": lambda state: (state / "current/ray-evil.conf").write_text("location /evil { return 200; }\n"),
     "edits revision.conf": lambda state: (state / "current/revision.conf").write_text("# none\n"),
     "deletes the link": lambda state: (state / "current").unlink(),
-    "deletes the revisions": lambda state: shutil.rmtree(state / "revisions"),
-    "points the link elsewhere": lambda state: ((state / "current").unlink(), (state / "current").symlink_to("/etc")),
+    "deletes the revisions": lambda state: (state / "revisions").rename(state.with_name("deleted")),  # all at once
+    "points the link elsewhere": lambda state: replace_link(state / "current", "/etc"),
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.manifests import Manifests, rayservice
-from tests.support.processes import alive, children, kill, workers
+from tests.support.processes import alive, children, kill, title, workers
 from tests.support.streams import stream
 from tests.support.waiting import stays, until
 
@@ -33,7 +33,7 @@ def hanging(folder: Path) -> Path:
 
 def hung_tests(daemon: Daemon) -> list[int]:
     assert daemon.process
-    return [pid for pid in children(daemon.process.pid) if Path(f"/proc/{pid}/comm").read_text() == "sleep\n"]
+    return [pid for pid in children(daemon.process.pid) if title(pid) == "sleep 600"]
 
 
 @pytest.mark.slow
