@@ -83,6 +83,10 @@ class Reflection:
     def until_names(self, *names: str) -> None:
         until(f"the reflector knows {names}; failures: {self.diary.failures[-3:]}", lambda: self.names == set(names))
 
+    def until_condition(self, condition: str) -> None:
+        """Wait for the last word of a list or a failure: what is known, or what is told, comes a moment before."""
+        until(f"the reflector is {condition}", lambda: self.reflector.condition == condition)
+
     def until_watching(self, times: int = 1) -> None:
         until("a watch was asked for", lambda: len(self.api.watch_requests) >= times)
 

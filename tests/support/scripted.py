@@ -130,8 +130,9 @@ class ScriptedApi:
                 while head := _head(stream):
                     seen = _seen(head)
                     stream.read(int(seen.headers.get("content-length", 0)))
+                    reply = self._reply(seen)  # before it is seen: what a test scripts then is for the next one
                     self.seen.append(seen)
-                    self._reply(seen)(connection)
+                    reply(connection)
         except OSError:  # the other end went away, or a test cut it
             pass
         finally:

@@ -70,6 +70,15 @@ def names(source: ClusterSource) -> set[str] | None:
     return {item.key.name for resource in (RAYSERVICES, SERVICES_READ) for item in snapshot.of(resource)}
 
 
+def until_problems(source: ClusterSource, expected: list[str]) -> None:
+    """Wait until these are the problems, told in short: an object is known a moment before all is well."""
+
+    def told() -> list[str]:
+        return [problem.partition(";")[0] for problem in source.snapshot().problems]
+
+    until(f"{expected} is told", lambda: told() == expected)
+
+
 def only(path: str, reply: Reply) -> Callable[[Seen], Reply | None]:
     return lambda seen: reply if seen.path == path else None
 
@@ -125,7 +134,7 @@ def test_a_missing_definition_is_known_to_be_missing_and_said(api: ScriptedApi, 
     api.always = lambda _: None
     until("known", lambda: not source.snapshot().unknown)
     assert names(source) == {"a", "a-serve-svc"}
-    assert source.snapshot().problems == ()
+    until_problems(source, [])
 
 
 @pytest.mark.fault(16)
@@ -199,7 +208,7 @@ def test_one_kind_that_is_not_installed_is_no_problem_and_holds_the_other_not_ba
     api.always = only(missing, raw(b"404 page not found\n", 404))
     source = start(watched=BOTH)
     until("known", lambda: kinds_known(source) == {other: {"a"}, missing: set()})
-    assert source.snapshot().problems == ()
+    until_problems(source, [])
     assert [resource.path(None) for resource in source.snapshot().unknown] == [missing]
     assert not source.confirm().problems
     api.put(missing, rayservice("b"))
@@ -239,7 +248,7 @@ def test_what_an_older_role_does_not_allow_holds_nothing_else_back(
     api.always = only(forbidden, refuse(403))
     source = start(watched=BOTH)
     until("known", lambda: kinds_known(source) == {PATH: {"a"}, KSERVES: set()})
-    assert [problem.partition(";")[0] for problem in source.snapshot().problems] == problems
+    until_problems(source, problems)
     assert source.confirm().of(RAYSERVICES)
     unread = {Key("istio-system", "knative-local-gateway")} if forbidden == ISTIO else set()
     assert source.snapshot().unread == source.confirm().unread == unread
@@ -258,7 +267,7 @@ def test_plain_services_are_routed_where_rayservices_cannot_be(
     api.always = only(PATH, answer)
     source = start(watched=(KIND, plain.KIND))
     until("known", lambda: names(source) == {"a-serve-svc"})
-    assert [problem.partition(";")[0] for problem in source.snapshot().problems] == problems
+    until_problems(source, problems)
     assert source.confirm().of(plain.SERVICES)
 
 

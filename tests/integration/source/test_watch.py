@@ -189,11 +189,11 @@ def test_a_server_that_refuses_everything_keeps_its_routes_and_its_peace(api: Sc
     gaps = _pauses(api.seen[begin:])
     assert all(gap >= least for gap, least in zip(gaps, [0.02, 0.04, 0.08, 0.16, 0.3], strict=False)), gaps
     assert reflection.names == {"a"}
-    assert reflection.reflector.condition == "unreachable"
+    reflection.until_condition("unreachable")
     api.always = lambda _: None
     api.put(PATH, rayservice("b"))
     reflection.until_names("a", "b")
-    assert reflection.reflector.condition == "synced"
+    reflection.until_condition("synced")
 
 
 @pytest.mark.slow
@@ -247,6 +247,7 @@ def test_a_list_now_and_then_finds_what_the_watch_did_not_tell(api: ScriptedApi,
         return reflection.names == {"a", "b"}
 
     until("listed again", found)
+    until("and told", lambda: reflection.diary.repairs)
     assert reflection.diary.repairs == [1]
     assert reflection.diary.failures == []
 
