@@ -52,6 +52,7 @@ def _configure(folder: Path, listen: str, routes: Mapping[str, int], read_timeou
         "workers": 1,
         "worker_connections": 512,
         "worker_shutdown_timeout": 5,
+        "max_draining": 1,
         "read_timeout": read_timeout,
         "max_body": "10m",
         "pass_authorization": True,

@@ -13,11 +13,11 @@ import pytest
 from tests.support.daemon import Daemon
 from tests.support.http import Answer, answer_on
 from tests.support.manifests import Manifests
-from tests.support.raw import exchange
+from tests.support.raw import RawUpstream, exchange
 from tests.support.waiting import until
 
 PROBE = b"GET /-/healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-HEAD = b"POST /apis/rayservice/chat/ HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n%b\r\n"
+HEAD = b"POST /apis/rayservice/%b/ HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n%b\r\n"
 CONNECTIONS = 64  # the least that the setting takes; 28 calls of them
 CROWD = 3 * CONNECTIONS
 
@@ -29,11 +29,11 @@ def crowd() -> Iterator[Callable[..., list[socket.socket]]]:
     """Return a function that opens connections, each with the head of a call and one byte of its body."""
     with ExitStack() as stack:
 
-        def gather(daemon: Daemon, count: int, field: bytes = b"") -> list[socket.socket]:
+        def gather(daemon: Daemon, count: int, field: bytes = b"", model: bytes = b"chat") -> list[socket.socket]:
             found = []
             for _ in range(count):
                 found.append(stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port), 10)))
-                found[-1].sendall(HEAD % field + b"x")
+                found[-1].sendall(HEAD % (model, field) + b"x")
             return found
 
         yield gather
@@ -57,9 +57,10 @@ def test_a_probe_is_answered_and_the_others_are_told_while_callers_drip_their_bo
     new_daemon: New, manifests: Manifests, crowd
 ):
     manifests.routed("chat")
+    manifests.routed("draw")
     daemon = new_daemon(WORKERS="1", WORKER_CONNECTIONS=str(CONNECTIONS), RESYNC="1").start()
     reloads = daemon.reloads
-    slow = crowd(daemon, CROWD)
+    slow = crowd(daemon, 10, model=b"draw") + crowd(daemon, CROWD)  # one model alone may not have all calls
     until("those who were told are gone", lambda: is_answered(daemon), 5)
     end = time.monotonic() + 5  # several resyncs, each of which would find an nginx that does not answer
     while time.monotonic() < end:
@@ -119,3 +120,33 @@ def test_without_the_setting_one_caller_may_have_many(new_daemon: New, manifests
     daemon = new_daemon().start()
     crowd(daemon, 50)
     assert daemon.answers_from("chat", "upstream")
+
+
+def hang(connection: socket.socket) -> None:
+    """Answer nothing, until the other end closes."""
+    connection.recv(1)
+
+
+@pytest.mark.fault(163)
+@pytest.mark.parametrize("template", ["prefix", "regex"])
+def test_a_model_that_hangs_leaves_room_for_others_and_who_asks_it_in_vain_is_told(
+    new_daemon: New, manifests: Manifests, template: str
+):
+    hung = RawUpstream(hang)
+    manifests.routed("chat")
+    manifests.routed("hung", port=hung.port)
+    daemon = new_daemon(WORKERS="1", WORKER_CONNECTIONS="128", TEMPLATE=template).start()  # 56 calls, 42 of one model
+    with ExitStack() as stack:
+        stack.callback(hung.close)
+        callers = [stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port), 10)) for _ in range(60)]
+        for caller in callers:
+            caller.sendall(b"GET /apis/rayservice/hung/ HTTP/1.1\r\nHost: h\r\n\r\n")
+        until("18 are told", lambda: len(select.select(callers, [], [], 1)[0]) == 18)
+        for caller in select.select(callers, [], [], 0)[0]:
+            told = answer_on(caller)
+            assert (told.status, told.error_type, told.headers["retry-after"]) == (503, "rayservice_full", "1")
+            assert "The RayService has as many calls" in told.json["error"]["message"]
+        until("the others were asked", lambda: len(hung.heads) == 42)
+        other = daemon.route("chat", "a/b?c=d")
+        assert (other.status, other.json["line"]) == (200, "GET /a/b?c=d HTTP/1.1")
+    until("there is room again", lambda: daemon.error("hung") != "rayservice_full")

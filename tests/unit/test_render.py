@@ -83,6 +83,15 @@ def test_the_settings_reach_nginx_conf():
     assert "user " not in text
 
 
+def test_nginx_has_room_to_count_the_calls_of_each_model_in_each_worker_that_serves_or_drains():
+    settings = NginxSettings(workers=3, worker_connections=8192, max_draining=5)
+    text = render([], PREFIX, replace(CONF, settings=settings))["nginx.conf"].text
+    assert " limit_conn calls 3584;" in text
+    assert " limit_conn route_calls 2688;" in text
+    (size,) = map(int, re.findall(r" zone=route_calls:(\d+)k;", text))
+    assert size * 1024 > (2 * 3 + 5) * 3584 * 128 * 1.5  # 128 bytes for the longest name, and pages partly used
+
+
 def test_revision_conf_names_the_revision_on_the_folders_own_socket():
     text = revision_conf("0123456789abcdef", "/s/run")
     assert "listen unix:/s/run/revision.sock;" in text
