@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from rayproxy.nginx.render import NginxConf, render
+from rayproxy.nginx.templates import prefix
 from rayproxy.settings import NginxSettings
 from tests.support.daemon import Daemon
 from tests.support.frontend import FRONTEND, frontend
@@ -168,3 +170,9 @@ def test_a_body_that_is_too_large_is_told_in_the_proxys_words_however_large(
 def test_the_proxy_gives_up_a_silent_model_before_the_front_end_gives_up_the_proxy(directive: str):
     (seconds,) = re.findall(rf"\b{directive} (\d+)s;", (FRONTEND / "rayservice.conf").read_text())
     assert int(seconds) > NginxSettings().read_timeout
+
+
+def test_a_caller_that_does_not_read_has_as_long_at_the_front_end_as_at_the_proxy(folder: Path):
+    proxys = render([], prefix(), NginxConf(NginxSettings(), ("127.0.0.1:8080",), str(folder)))["nginx.conf"].text
+    (said,) = re.findall(r"^ +send_timeout \d+s;", proxys, re.MULTILINE)
+    assert re.findall(r"^ +send_timeout \d+s;", (FRONTEND / "rayservice.conf").read_text(), re.MULTILINE) == [said]

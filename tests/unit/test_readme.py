@@ -10,8 +10,10 @@ from prometheus_client import CollectorRegistry
 
 from rayproxy.checkpoint.last_applied import RECORD
 from rayproxy.cli import COMMANDS
+from rayproxy.nginx.render import NginxConf, render
+from rayproxy.nginx.templates import prefix
 from rayproxy.report.metrics import Metrics
-from rayproxy.settings import Settings
+from rayproxy.settings import NginxSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -75,6 +77,19 @@ def test_every_metric_has_a_row_and_every_row_is_a_metric():
     }
     section = page("docs/operating.md").split("## Metrics")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)", section, re.MULTILINE)) == registered
+
+
+@pytest.mark.parametrize(("row", "directives"), [
+    ("the whole of a head; between two pieces of a body", ["client_header_timeout", "client_body_timeout"]),
+    ("to be connected to a model", ["proxy_connect_timeout"]),
+    ("a caller takes nothing of an answer", ["send_timeout"]),
+])  # fmt: skip
+def test_the_seconds_of_docs_http_md_are_those_of_nginx(row: str, directives: list[str]):
+    conf = render([], prefix(), NginxConf(NginxSettings(), ("127.0.0.1:8080",), "/s/run"))["nginx.conf"].text
+    seconds = [found for name in directives for found in re.findall(rf"^ +{name} (\d+)s;", conf, re.MULTILINE)]
+    (said,) = re.findall(rf"^\| {row} \| ([^|]+) \|", page("docs/http.md"), re.MULTILINE)
+    assert len(seconds) == len(directives)
+    assert re.findall(r"(\d+) s", said)[: len(seconds)] == seconds
 
 
 def test_every_command_has_a_row():
