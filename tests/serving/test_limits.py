@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import socket
 import threading
 from contextlib import ExitStack
@@ -148,13 +149,17 @@ def test_a_server_that_shuts_down_takes_no_more(held):
     assert held.client.get("/health").status_code == 200
 
 
-def kill_worker(engine):
-    """Make the worker's next step fail, as a fault of the device would."""
+def kill_worker(engine, after=0):
+    """Make the worker's next step fail, or one after some, as a fault of the device would."""
+    runner, steps = engine._manager.batch_processor.model_runner, itertools.count()
+    compute = runner.compute_batch
 
-    def fail(*_):
-        raise RuntimeError("the device is gone")
+    def fail(*rows):
+        if next(steps) >= after:
+            raise RuntimeError("the device is gone")
+        return compute(*rows)
 
-    engine._manager.batch_processor.model_runner.compute_batch = fail
+    runner.compute_batch = fail
 
 
 def test_a_dead_worker_is_seen_by_everybody(base, serve):
@@ -174,13 +179,12 @@ def test_a_dead_worker_is_seen_by_everybody(base, serve):
 
 def test_a_worker_that_dies_ends_the_streams_that_are_running(base, serve):
     running = serve(here(model_dir=base, engine="continuous"))
-    with running.client.stream("POST", "/v1/completions", json={**LONG, "stream": True}) as response:
-        lines = response.iter_lines()
-        next(lines)
-        kill_worker(running.server.engine)
-        rest = [line for line in lines if line.startswith("data: ")]
-    assert '"code":503' in rest[-2]
-    assert rest[-1] == "data: [DONE]"
+    kill_worker(running.server.engine, after=20)
+    response = running.post("/v1/completions", {**LONG, "stream": True})
+    lines = [line for line in response.text.splitlines() if line.startswith("data: ")]
+    assert '"choices":[{' in lines[0]
+    assert '"code":503' in lines[-2]
+    assert lines[-1] == "data: [DONE]"
 
 
 def test_one_bad_sequence_of_generate_fails_alone(base, serve):
