@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from rayproxy.nginx.process import ConfigRefusedError
-from rayproxy.nginx.render import BASE, File
-from rayproxy.nginx.routes import ROUTES
+from rayproxy.nginx.render import File
 
 MAX_TESTS = 64  # 2 * log2(5000) + 2 for two bad ones, and then some
 
@@ -30,21 +29,31 @@ class Refusal(NamedTuple):
 Refusals = dict[str, Refusal]
 
 
-def accept(test: Test, start: Files, wishes: Sequence[str], desired: Files) -> tuple[dict[str, File], Refusals]:
+class TooManyRefusedError(ConfigRefusedError):
+    """Say that nothing was accepted before the tests ran out; `refused` is what was refused alone."""
+
+    def __init__(self, message: str, refused: Refusals) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+def accept(
+    test: Test, start: Files, wishes: Sequence[str], desired: Files, *, live: bool = True
+) -> tuple[dict[str, File], Refusals]:
     """Return (the files that nginx takes, {refused file: why}).
 
     `start` must load by itself; `wishes`, one or more, are the names that should become as in `desired`, in order of
-    precedence.
-    Raises ConfigRefusedError when `start` does not load, or when too much is refused to be one route's fault: more
-    than there are tests for, and no route is left to be served.
+    precedence. `live` says that a route is live, in `start` or about to go.
+    Raises ConfigRefusedError when `start` does not load, and TooManyRefusedError when too much is refused to be one
+    route's fault: more than there are tests for, and no route is live that could stay or go.
     """
     search = _Search(test, start, desired)
     search.search(list(wishes))
     refused = search.refused | dict.fromkeys(search.untried, Refusal(search.why_untried, alone=False))
     if len(refused) == len(wishes):
         test(start)  # is it all of them, or what they are added to?
-        if search.untried and start.keys() <= {*BASE, ROUTES}:
-            raise ConfigRefusedError(f"this is no single route's fault: {search.why_untried}")
+        if search.untried and not live:
+            raise TooManyRefusedError(f"this is no single route's fault: {search.why_untried}", search.refused)
     return search.accepted, refused
 
 

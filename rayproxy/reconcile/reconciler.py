@@ -20,7 +20,7 @@ from rayproxy.nginx.render import BASE, FIXED, File, NginxConf, Routed, RouteFil
 from rayproxy.nginx.revisions import Revision, Revisions
 from rayproxy.nginx.routes import entry
 from rayproxy.nginx.templates import BUILT_IN, LocationTemplate
-from rayproxy.reconcile.bisect import Refusal, accept
+from rayproxy.reconcile.bisect import Refusal, Refusals, TooManyRefusedError, accept
 from rayproxy.reconcile.damping import Damped, Damping
 from rayproxy.reconcile.plan import Changes, plan, vanishes_at_once
 from rayproxy.reconcile.room import Room
@@ -119,6 +119,7 @@ class Reconciler:
         settings = config.nginx.settings
         self._room = Room(settings.max_draining, settings.workers, settings.worker_shutdown_timeout)
         self._refused: dict[str, tuple[str, Refusal]] = {}  # file -> (digest, why): not tried twice as it is
+        self._searching = False  # no route is live yet, and for some no test was left
 
     def run_once(self, *, resync: bool = False) -> Outcome:
         """Make what is served what the objects say.
@@ -196,12 +197,17 @@ class Reconciler:
         """Read the live revision; at a resync every byte of it, and what nginx refused gets another chance."""
         revision = self.revisions.current()
         if resync:
-            # those for which no test was left go first: with the others there would be none left again
-            tried = {name: (digest, why) for name, (digest, why) in self._refused.items() if why.alone}
-            self._refused = tried if len(tried) < len(self._refused) else {}
+            self._give_another_chance()
             if revision and not self.revisions.intact(revision):
                 revision = self.revisions.salvage(revision)
         return Current(revision, self.revisions.routes(revision) if revision else {})
+
+    def _give_another_chance(self) -> None:
+        """Forget what nginx refused, but while a search goes on that would begin anew."""
+        if not self._searching:
+            # those for which no test was left go first: with the others there would be none left again
+            tried = {name: (digest, why) for name, (digest, why) in self._refused.items() if why.alone}
+            self._refused = tried if len(tried) < len(self._refused) else {}
 
     def _plan(self, desired: Desired, current: Current) -> tuple[Desired, Changes]:
         held = self._hold(desired, current)
@@ -246,7 +252,7 @@ class Reconciler:
 
     def _accept(self, desired: Desired, current: Current, changes: Changes) -> tuple[Revision, Desired]:
         """Write the desired revision and test it; leave out what nginx refuses, and only that."""
-        live = current.revision
+        live, self._searching = current.revision, False
         if live and live.whole and not changes:
             return live, desired
         try:
@@ -261,12 +267,20 @@ class Reconciler:
             start |= self.revisions.files(live, live.sums.keys() & set(wishes))
         # oldest first: the younger one loses
         wishes.sort(key=lambda name: (desired.routes[name].route.created or "~", name))
-        _, refused = accept(partial(self._try, live), start, wishes, desired.files)
+        try:
+            _, refused = accept(partial(self._try, live), start, wishes, desired.files, live=bool(current.routes))
+        except TooManyRefusedError as error:
+            self._note(error.refused, desired)  # the next cycle goes on with the others
+            self._searching = True
+            raise
         if not refused:  # what failed a moment ago passes now: the world outside the files changed
             raise first_words
-        self._refused |= {name: (desired.files[name].digest, why) for name, why in refused.items()}
+        self._note(refused, desired)
         desired = self._without_refused(desired, current)
         return self._tested(desired.files, live), desired
+
+    def _note(self, refused: Refusals, desired: Desired) -> None:
+        self._refused |= {name: (desired.sums[name], why) for name, why in refused.items()}
 
     def _try(self, current: Revision | None, files: Mapping[str, File]) -> None:
         """Test files together, and keep nothing of them; raise ConfigRefusedError."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rayproxy.nginx.process import ConfigRefusedError
 from rayproxy.nginx.render import file
-from rayproxy.reconcile.bisect import MAX_TESTS, accept
+from rayproxy.reconcile.bisect import MAX_TESTS, TooManyRefusedError, accept
 
 ONE = 2 * math.ceil(math.log2(1000)) + 2  # tests that find one of 1,000
 
@@ -34,7 +34,8 @@ def names(count):
 
 
 def run(nginx, wishes, start=()):
-    return accept(nginx, {name: file("old") for name in start}, wishes, {name: file("new") for name in wishes})
+    live = {name: file("old") for name in start}
+    return accept(nginx, live, wishes, {name: file("new") for name in wishes}, live=bool(live))
 
 
 def test_what_is_good_takes_one_test():
@@ -91,6 +92,20 @@ def test_a_fault_of_everything_ends_after_a_bounded_number_of_tests():
     nginx = Nginx(bad=names(5000), blames=False)
     with pytest.raises(ConfigRefusedError, match="this is no single route's fault"):
         run(nginx, names(5000))
+    assert nginx.tests == MAX_TESTS
+
+
+@pytest.mark.fault(151)
+def test_a_fault_of_everything_says_what_was_refused_alone_and_is_none_where_a_live_route_goes():
+    wishes = names(5000)
+    with pytest.raises(TooManyRefusedError) as raised:
+        run(Nginx(bad=wishes), wishes)
+    assert list(raised.value.refused) == wishes[: len(raised.value.refused)]
+    assert len(raised.value.refused) > 30
+    nginx = Nginx(bad=wishes)
+    accepted, refused = accept(nginx, {}, wishes, {name: file("new") for name in wishes}, live=True)
+    assert not accepted
+    assert refused.keys() == set(wishes)
     assert nginx.tests == MAX_TESTS
 
 

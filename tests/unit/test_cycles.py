@@ -315,6 +315,30 @@ def test_a_good_route_that_the_tests_did_not_reach_has_its_turn_at_a_resync(cycl
     assert {type(each) for each in cycle.outcome.decisions} == {Route}
 
 
+@pytest.mark.fault(151)
+def test_a_deleted_route_goes_though_more_is_refused_than_there_are_tests_for_and_nothing_else_is_live(cycle: Cycle):
+    assert "ray-chat.conf" in cycle.live(at("10.0.0.1"))
+    files = cycle.live(many(REFUSED, range(59)))
+    assert not [name for name in files if name.startswith("ray-")]
+    assert "/m058 rejected;" in files["unrouted.conf"]
+
+
+@pytest.mark.fault(151)
+@pytest.mark.parametrize("resync", [False, True], ids=["", "each is a resync"])
+def test_where_nothing_is_live_each_cycle_leaves_more_of_the_refused_out_until_a_good_route_is_found(
+    cycle: Cycle, resync: bool
+):
+    good = rayservice("zz", creationTimestamp=YOUNG)
+    now = many(REFUSED, range(100), good, service(good))
+    for _ in range(3):
+        with pytest.raises(ConfigRefusedError, match="this is no single route's fault"):
+            cycle.live(now, resync=resync)
+    files = cycle.live(now, resync=resync)
+    assert "ray-zz.conf" in files
+    assert "/m099 rejected;" in files["unrouted.conf"]
+    assert "ray-m005.conf" in cycle.live(many("10.0.0.{}", range(100), good, service(good)))
+
+
 @pytest.mark.fault(152)
 def test_a_route_for_which_the_template_cannot_be_rendered_is_rejected_alone_and_keeps_its_live_version(cycle: Cycle):
     before = cycle.live(at("10.0.0.1", "more", "gone"))
