@@ -235,17 +235,23 @@ class Reconciler:
         files = self.revisions.files(current.revision, routes)
         return {name: Routed(routes[name], file, entry(routes[name])) for name, file in files.items()}
 
+    def _last_good(self, wanted: Mapping[str, Route], current: Current) -> dict[str, Routed]:
+        """Return the live versions of routes that may go on being served in the place of these."""
+        live = {name: current.routes[name] for name in wanted.keys() & current.routes.keys()}
+        return self._live({name: each for name, each in live.items() if _is_its_own(each, wanted[name])}, current)
+
     def _without_refused(self, desired: Desired, current: Current) -> Desired:
         """Put the last good version, or nothing, in the place of each file that has no text, or that nginx refused."""
-        refused = {name: ("RefusedByTemplate", words) for name, words in desired.unrendered.items()}
+        wanted = _wanted(desired)
+        refused = {name: ("RefusedByTemplate", words) for name, words in desired.unrendered.items() if name in wanted}
         refused |= {
             name: ("RefusedByNginx", f"nginx -t refuses its route: {why.words}")
             for name, (digest, why) in self._refused.items()
-            if name in desired.routes and desired.routes[name].file.digest == digest
+            if name in wanted and name in desired.routes and desired.routes[name].file.digest == digest
         }
         if not refused:
             return desired
-        kept = self._live({name: current.routes[name] for name in refused.keys() & current.routes.keys()}, current)
+        kept = self._last_good({name: wanted[name] for name in refused}, current)
         decisions = tuple(_refuse(decision, refused, kept) for decision in desired.decisions)
         routes = {name: each for name, each in desired.routes.items() if name not in refused} | kept
         return replace(desired, decisions=decisions, routes=routes)
@@ -263,8 +269,8 @@ class Reconciler:
                 raise
             first_words = error
         start = {name: file for name, file in desired.files.items() if name not in wishes}
-        if live:
-            start |= self.revisions.files(live, live.sums.keys() & set(wishes))
+        last_good = self._last_good({name: desired.routes[name].route for name in wishes}, current)
+        start |= {name: each.file for name, each in last_good.items()}
         # oldest first: the younger one loses
         wishes.sort(key=lambda name: (desired.routes[name].route.created or "~", name))
         try:
@@ -345,6 +351,24 @@ def _unread(missing: Mapping[str, Route], decisions: tuple[Decision, ...]) -> di
 def _kept(decision: Decision) -> Decision:
     """Return what is told of an object without a route of its own whose live one stays."""
     return decision if isinstance(decision, Route) else replace(decision, message=decision.message + KEPT)
+
+
+def _wanted(desired: Desired) -> dict[str, Route]:
+    """Return the routes that objects are to have, by the names of their files."""
+    return {route_file(each.ref): each for each in desired.decisions if isinstance(each, Route)}
+
+
+def _is_its_own(live: Route, wanted: Route) -> bool:
+    """Tell whether a live route is the same object's, and leads nowhere but where that leads now, if to other ports.
+
+    Where it led besides is somebody else's already, or soon is: an address or a name is free once its Service is gone.
+    """
+    refs = (wanted.ref, replace(wanted.ref, namespace=""))  # an earlier build's routes did not say whose they are
+    return live.ref in refs and _places(live) <= _places(wanted)
+
+
+def _places(route: Route) -> set[tuple[str, str]]:
+    return {(target.host, target.name) for target in route.targets}
 
 
 def _leads_to(route: Route, there: Mapping[str, set[str] | None]) -> bool:

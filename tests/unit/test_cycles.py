@@ -1,4 +1,4 @@
-"""Whole cycles on a real disk, with an nginx that takes every file but those that lead to certain addresses."""
+"""Whole cycles on a real disk, with an nginx that takes no file that leads to a certain address or port."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rayproxy.nginx import linking
 from rayproxy.nginx.process import ConfigRefusedError, DrainingError
 from rayproxy.nginx.render import revision_conf
 from rayproxy.nginx.revisions import Revisions
-from rayproxy.nginx.templates import check_location, load_location
+from rayproxy.nginx.templates import LocationTemplate, check_location, load_location
 from rayproxy.reconcile.damping import FREE
 from rayproxy.reconcile.reconciler import Config, Outcome, Reconciler
 from rayproxy.report import status
@@ -33,7 +33,9 @@ from tests.support.manifests import OLD, YOUNG, rayservice, service, snapshot
 from tests.support.routes import CONF
 
 REFUSED = "10.9.9.9"
-ONE_ROUTE_ALONE = "10.8.8.8"
+REFUSED_PORT = 6666
+ONE_ROUTE_ALONE = 7777  # a port that one route may have
+KEPT = "; its last good version goes on being served"
 
 
 @dataclass
@@ -56,9 +58,9 @@ class Nginx:
         taken = False
         for path in sorted(conf.parent.glob("ray-*.conf")):
             text = path.read_text()
-            if REFUSED in text or (taken and ONE_ROUTE_ALONE in text):
+            if REFUSED in text or f":{REFUSED_PORT}" in text or (taken and f":{ONE_ROUTE_ALONE}" in text):
                 raise ConfigRefusedError(f"it is refused in {path}:1")
-            taken |= ONE_ROUTE_ALONE in text
+            taken |= f":{ONE_ROUTE_ALONE}" in text
 
     def draining(self) -> int:
         return self.drains
@@ -99,20 +101,134 @@ def cycle(tmp_path: Path) -> Cycle:
     return Cycle(source, nginx, Reconciler(source, ledger, revisions, nginx, config))
 
 
-def at(address: str, *more: str) -> Snapshot:
-    """Return a cluster in which `chat` is at this address, and others are."""
+def at(address: str, *more: str, port: int = 8000) -> Snapshot:
+    """Return a cluster in which `chat` is at this address and port, and others are."""
     rays = {name: rayservice(name) for name in ("chat", *more)}
-    addresses = {"chat": address}
-    services = [service(ray, clusterIP=addresses.get(name, "10.0.0.2")) for name, ray in rays.items()]
+    where = {"chat": at_port(address, port)}
+    services = [service(ray, **where.get(name, at_port("10.0.0.2"))) for name, ray in rays.items()]
     return snapshot(*rays.values(), *services)
+
+
+def at_port(address: str, port: int = 8000) -> dict[str, Any]:
+    return {"clusterIP": address, "ports": [{"name": "serve", "port": port}]}
 
 
 def test_a_route_that_keeps_its_last_good_version_keeps_its_trust_and_is_not_told_as_without_a_route(cycle: Cycle):
     cycle.live(at("10.0.0.1"))
-    files = cycle.live(at(REFUSED))
-    assert "10.0.0.1" in files["ray-chat.conf"]
+    files = cycle.live(at("10.0.0.1", port=REFUSED_PORT))
+    assert "10.0.0.1:8000" in files["ray-chat.conf"]
     assert '"/apis/rayservice/chat@10.0.0.1:8000" yes;' in files["trusted.conf"]
     assert "/chat" not in files["unrouted.conf"]
+
+
+def failing(condition: str) -> LocationTemplate:
+    """Return a location template that has no text where this is so."""
+    return check_location("odd", load_location("prefix").text + f"{{% if {condition} and Port > 'x' %}}{{% endif %}}")
+
+
+def goes(cycle: Cycle, now: Snapshot, file: str = "ray-chat.conf") -> Rejection:
+    """Assert that a route whose new version is refused goes with all that was known of it; return what is told."""
+    for resync in (False, False, True):
+        files = cycle.live(now, resync=resync)
+        assert file not in files
+        assert file not in files["routes.json"]
+        assert "/chat@" not in files["trusted.conf"]
+        assert "/chat rejected;" in files["unrouted.conf"]
+    (told,) = [each for each in cycle.outcome.decisions if each.ref.name == "chat"]
+    assert isinstance(told, Rejection)
+    assert KEPT not in told.message
+    return told
+
+
+@pytest.mark.fault(164)
+def test_the_last_good_version_of_a_deleted_object_is_not_that_of_another_namespaces_which_has_its_name(cycle: Cycle):
+    gone, new = rayservice("chat", "team-a"), rayservice("chat", "team-b")
+    cycle.live(snapshot(gone, service(gone, **at_port("10.0.0.1"))))
+    told = goes(cycle, snapshot(new, service(new, **at_port("10.0.0.1", REFUSED_PORT))))
+    assert (told.ref.namespace, told.reason) == ("team-b", "RefusedByNginx")
+
+
+@pytest.mark.fault(164)
+def test_nor_is_it_where_the_template_has_no_text_for_the_other_one(cycle: Cycle):
+    gone, new = rayservice("chat", "team-a"), rayservice("chat", "team-b")
+    cycle.live(snapshot(gone, service(gone, **at_port("10.0.0.1"))))
+    odd = failing("Namespace == 'team-b'")
+    cycle.reconciler.config = replace(cycle.reconciler.config, template=lambda: (odd, ()))
+    told = goes(cycle, snapshot(new, service(new, **at_port("10.0.0.1"))))
+    assert (told.ref.namespace, told.reason) == ("team-b", "RefusedByTemplate")
+
+
+@pytest.mark.fault(164)
+@pytest.mark.parametrize("whose", ["other", ""], ids=["another's", "nobody's"])
+def test_a_last_good_version_does_not_stay_at_an_address_that_is_no_more_its_own(cycle: Cycle, whose: str):
+    cycle.live(at("10.0.0.1"))
+    ray, other = rayservice(), rayservice("other")
+    others = [other, service(other, **at_port("10.0.0.1"))] if whose else []
+    assert goes(cycle, snapshot(ray, service(ray, **at_port(REFUSED)), *others)).reason == "RefusedByNginx"
+    files = cycle.live(snapshot(ray, service(ray, **at_port("10.0.0.3")), *others))
+    assert "10.0.0.3" in files["ray-chat.conf"]
+    assert ("ray-other.conf" in files) == bool(whose)
+
+
+@pytest.mark.fault(164)
+def test_what_may_not_stay_is_in_the_way_of_no_other_change(cycle: Cycle):
+    cycle.live(at("10.0.0.1", port=ONE_ROUTE_ALONE))
+    ray, new = rayservice(), rayservice("new", creationTimestamp=YOUNG)
+    new_one = [new, service(new, **at_port("10.0.0.4", ONE_ROUTE_ALONE))]
+    files = cycle.live(snapshot(ray, service(ray, **at_port(REFUSED)), *new_one))
+    assert {name for name in files if name.startswith("ray-")} == {"ray-new.conf"}
+
+
+@pytest.mark.fault(164)
+def test_a_live_route_of_which_it_is_not_known_whose_it_is_stays_where_it_leads_to_the_same_address(cycle: Cycle):
+    cycle.live(at("10.0.0.1"))
+    (cycle.reconciler.revisions.root / "current/routes.json").write_text("of an earlier build, or spoiled")
+    assert "10.0.0.1:8000" in cycle.live(at("10.0.0.1", port=REFUSED_PORT))["ray-chat.conf"]
+    (cycle.reconciler.revisions.root / "current/routes.json").write_text("and once more")
+    goes(cycle, at(REFUSED))
+
+
+@pytest.mark.fault(164)
+@pytest.mark.parametrize("host", ["10.0.0.80", "10.0.0.81"], ids=["stays", "has gone elsewhere"])
+def test_a_route_to_a_gateway_keeps_its_last_good_version_while_that_is_where_it_was(cycle: Cycle, host: str):
+    model = kserve.inferenceservice("chat", status=kserve.addressed())
+    objects = [model, kserve.placeholder(model)]
+    before = cycle.live(routes.snapshot([*objects, kserve.gateway()]))
+    assert "10.0.0.80" in before["isvc-chat.conf"]
+    odd = failing("Name == 'chat'")
+    cycle.reconciler.config = replace(cycle.reconciler.config, template=lambda: (odd, ()))
+    gateway = kserve.gateway()
+    gateway["spec"]["clusterIP"] = host
+    now = routes.snapshot([*objects, gateway])
+    if host == "10.0.0.81":
+        goes(cycle, now, "isvc-chat.conf")
+    else:
+        assert cycle.live(now)["isvc-chat.conf"] == before["isvc-chat.conf"]
+        (told,) = cycle.outcome.decisions
+        assert isinstance(told, Rejection)
+        assert told.message.endswith(KEPT)
+
+
+@pytest.mark.fault(164)
+def test_an_upgrade_in_steps_whose_first_is_refused_keeps_the_version_before_it(cycle: Cycle):
+    def upgrade(*clusters: str) -> Snapshot:
+        states = ("activeServiceStatus", "pendingServiceStatus")
+        ray = rayservice(
+            spec={"upgradeStrategy": {"type": "NewClusterWithIncrementalUpgrade"}},
+            status={state: {"rayClusterName": name} for state, name in zip(states, clusters, strict=False)},
+        )
+        hosts = {"chat-a": at_port("10.0.0.1"), "chat-b": at_port(REFUSED)}
+        made = [
+            service(ray, f"{name}-serve-svc", selector={"ray.io/cluster": name}, **hosts[name]) for name in clusters
+        ]
+        return snapshot(ray, *made)
+
+    before = cycle.live(upgrade("chat-a"))
+    assert cycle.live(upgrade("chat-a", "chat-b"))["ray-chat.conf"] == before["ray-chat.conf"]
+    (told,) = cycle.outcome.decisions
+    assert isinstance(told, Rejection)
+    assert told.message.endswith(KEPT)
+    goes(cycle, upgrade("chat-b"))
 
 
 def test_a_route_that_was_never_good_is_told_as_rejected(cycle: Cycle):
@@ -165,7 +281,7 @@ def test_what_is_told_of_an_object_whose_route_is_kept_says_so(cycle: Cycle):
     cycle.live(replace(snapshot(ray), unknown=frozenset(at("10.0.0.1").objects)))
     (decision,) = cycle.outcome.decisions
     assert isinstance(decision, Pending)
-    assert decision.message.endswith("; its last good version goes on being served")
+    assert decision.message.endswith(KEPT)
     assert cycle.outcome.kept == ()
 
 
@@ -180,7 +296,7 @@ def test_a_route_to_a_gateway_stays_where_that_may_not_be_read_any_more_and_goes
     assert files == before
     (decision,) = cycle.reconciler.run_once().decisions
     assert isinstance(decision, Rejection)
-    assert decision.message.endswith("; its last good version goes on being served")
+    assert decision.message.endswith(KEPT)
     files = cycle.live(replace(unseen, unread=frozenset(routes.GATEWAYS[1:])))
     assert "isvc-chat.conf" not in files
     assert "/apis/inferenceservice/chat rejected;" in files["unrouted.conf"]
@@ -276,38 +392,38 @@ def test_while_changes_wait_what_is_only_said_of_objects_is_told(cycle: Cycle):
     assert isinstance(told["gone"], Route)
 
 
-def many(address: str, numbers: range, *more: dict[str, Any]) -> Snapshot:
+def many(address: str, numbers: range, *more: dict[str, Any], port: int = 8000) -> Snapshot:
     """Return a cluster of RayServices, the younger the higher their number; their address says which it is."""
     found = list(more)
     for number in numbers:
         ray = rayservice(f"m{number:03}", f"team-{number}", creationTimestamp=f"2024-06-01T00:{number:02}:00Z")
-        found += [ray, service(ray, clusterIP=address.format(number))]
+        found += [ray, service(ray, **at_port(address.format(number), port))]
     return snapshot(*found)
 
 
 @pytest.mark.fault(151)
 def test_routes_that_collide_in_numbers_stay_as_they_are_and_hold_up_neither_deletions_nor_others(cycle: Cycle):
     before = cycle.live(many("10.0.0.{}", range(40)))
-    colliding = many(ONE_ROUTE_ALONE, range(40))
+    colliding = many("10.0.0.{}", range(40), port=ONE_ROUTE_ALONE)
     for resync in (False, False, True, True):
         files = cycle.live(colliding, resync=resync)
-        assert ONE_ROUTE_ALONE in files["ray-m000.conf"]
+        assert f":{ONE_ROUTE_ALONE}" in files["ray-m000.conf"]
         assert all(files[f"ray-m{n:03}.conf"] == before[f"ray-m{n:03}.conf"] for n in range(1, 40))
     rejected = [each for each in cycle.outcome.decisions if isinstance(each, Rejection)]
     assert len(rejected) == 39
-    assert all(each.message.endswith("; its last good version goes on being served") for each in rejected)
+    assert all(each.message.endswith(KEPT) for each in rejected)
     new = rayservice("new", creationTimestamp=YOUNG)
-    files = cycle.live(many(ONE_ROUTE_ALONE, range(39), new, service(new)))
+    files = cycle.live(many("10.0.0.{}", range(39), new, service(new), port=ONE_ROUTE_ALONE))
     assert "ray-new.conf" in files
     assert "ray-m039.conf" not in files
-    files = cycle.live(many(ONE_ROUTE_ALONE, range(38), new, service(new)), resync=True)
+    files = cycle.live(many("10.0.0.{}", range(38), new, service(new), port=ONE_ROUTE_ALONE), resync=True)
     assert "ray-m038.conf" not in files
 
 
 @pytest.mark.fault(151)
 def test_a_good_route_that_the_tests_did_not_reach_has_its_turn_at_a_resync(cycle: Cycle):
     good = rayservice("zz", creationTimestamp=YOUNG)
-    now = many(ONE_ROUTE_ALONE, range(60), good, service(good))
+    now = many("10.0.0.{}", range(60), good, service(good), port=ONE_ROUTE_ALONE)
     assert "ray-zz.conf" not in cycle.live(now), "more collide than there are tests, and all are older"
     served = [cycle.live(now, resync=True).keys() for _ in range(3)]
     assert "ray-zz.conf" in served[-1]
@@ -342,12 +458,11 @@ def test_where_nothing_is_live_each_cycle_leaves_more_of_the_refused_out_until_a
 @pytest.mark.fault(152)
 def test_a_route_for_which_the_template_cannot_be_rendered_is_rejected_alone_and_keeps_its_live_version(cycle: Cycle):
     before = cycle.live(at("10.0.0.1", "more", "gone"))
-    fails = "{% if ClusterIP == '10.0.0.7' and Port > 'x' %}{% endif %}"
-    odd = check_location("odd", load_location("prefix").text + fails)
+    odd = failing("Port == 7")
     cycle.reconciler.config = replace(cycle.reconciler.config, template=lambda: (odd, ()))
-    new = [rayservice("new"), service(rayservice("new"), clusterIP="10.0.0.7")]
+    new = [rayservice("new"), service(rayservice("new"), **at_port("10.0.0.7", 7))]
     rays = [rayservice("chat"), rayservice("more")]
-    now = snapshot(*rays, service(rays[0], clusterIP="10.0.0.7"), service(rays[1], clusterIP="10.0.0.3"), *new)
+    now = snapshot(*rays, service(rays[0], **at_port("10.0.0.1", 7)), service(rays[1], clusterIP="10.0.0.3"), *new)
     for resync in (False, False, True):
         files = cycle.live(now, resync=resync)
         assert files["ray-chat.conf"] == before["ray-chat.conf"]
@@ -358,9 +473,7 @@ def test_a_route_for_which_the_template_cannot_be_rendered_is_rejected_alone_and
     told = {each.ref.name: each for each in cycle.outcome.decisions if isinstance(each, Rejection)}
     assert {each.reason for each in told.values()} == {"RefusedByTemplate"}
     assert all(each.message.startswith("the location template odd fails for {") for each in told.values())
-    kept = {
-        name for name, each in told.items() if each.message.endswith("; its last good version goes on being served")
-    }
+    kept = {name for name, each in told.items() if each.message.endswith(KEPT)}
     assert kept == {"chat"}
     files = cycle.live(at("10.0.0.8", "more"))
     assert "10.0.0.8" in files["ray-chat.conf"]
