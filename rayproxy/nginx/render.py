@@ -144,8 +144,11 @@ def trusted_route(route: Route, target: Target) -> str:
 
 
 def spelled(text: str) -> str:
-    """Return a regular expression for a path in every spelling that means it: escaped, or with empty segments."""
-    return "".join(f"(?:{re.escape(char)}|%{ord(char):02x}){'+' if char == '/' else ''}" for char in text)
+    """Return a regular expression for a path in every spelling that means it: escaped, or with empty segments.
+
+    Of slashes it takes all at once, and gives none back: a path has no two of them in a row.
+    """
+    return "".join("(?:/+|%2f)++" if char == "/" else f"(?:{re.escape(char)}|%{ord(char):02x})" for char in text)
 
 
 def named(texts: Iterable[str], ref: Ref) -> bool:

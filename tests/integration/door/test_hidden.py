@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.integration.door.test_fields import sent
 from tests.support.raw import exchange
+from tests.support.waiting import until
 
 BOTH = pytest.mark.parametrize("door", ["prefix", "regex"], indirect=True)
 OWN = "/apis/rayservice/chat"
@@ -52,6 +55,36 @@ def test_an_absolute_target_and_a_second_request_of_a_connection_are_no_way_roun
     two = "GET {}/-/healthz HTTP/1.1\r\nHost: h\r\n\r\nGET {}/metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
     assert exchange(door.daemon.port, two.format(OWN, OWN).encode()).count(b'"type":"path_hidden"') == 1
     assert len(door.upstream.heads) == before + 1
+
+
+LONG = {
+    "escaped": "/apis/a/b" + "%252f" * 9000 + OWN,  # nginx takes 64 kB for a line
+    "escaped, to the end": OWN + "%252f" * 12_000,
+    "plain": OWN + "/" * 60_000,
+    "around a word": "/apis/a/b" + "%252f" * 4000 + "-" + "%252f" * 4000 + OWN,
+    "many beginnings": "/apis/a/b" * 6000 + OWN,
+}
+
+
+def logged(door, mark: str) -> str:
+    """Return what is logged up to here, which ends with nginx's line of a port where nobody listens."""
+    door.ask(mark, name="dead")
+    until("nginx's lines are there", lambda: f"/dead/{mark} " in door.daemon.told())
+    return door.daemon.told()
+
+
+@pytest.mark.fault(161)
+@pytest.mark.parametrize("case", LONG)
+@BOTH
+def test_a_long_path_is_compared_to_its_end_and_hides_no_hidden_one(door, case):
+    """nginx takes a comparison that PCRE gives up for one that found nothing."""
+    known, before = len(door.daemon.told()), len(door.upstream.heads)
+    for tail in ("/metrics", "/-/routes"):
+        assert b'"type":"path_hidden"' in sent(door, line=f"GET {LONG[case]}{tail} HTTP/1.1")
+    assert len(door.upstream.heads) == before
+    assert b'"type":"path_hidden"' not in sent(door, line=f"GET {LONG[case]}/x HTTP/1.1")
+    lines = logged(door, f"after-{known}")[known:]
+    assert not re.search(r"pcre2?_\w+\(\) failed", lines)
 
 
 @pytest.mark.parametrize("tail", SHOWN)
