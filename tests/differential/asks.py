@@ -113,6 +113,7 @@ def ask(*lines: str, body: bytes = b"", line: str = "POST §/a HTTP/1.1", host: 
 
 BODIES = {
     "length": (ask("Content-Length: 5", body=b"abcde"),),
+    "length, Connection: close": (ask("Content-Length: 5", "Connection: close", body=b"abcde"),),
     "length: 0": (ask("Content-Length: 0"),),
     "no length": (ask(),),
     "a GET's": (ask("Content-Length: 5", line="GET §/a HTTP/1.1", body=b"abcde"),),

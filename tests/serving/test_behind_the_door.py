@@ -26,6 +26,10 @@ def application() -> FastAPI:
         body = (await request.body()).decode()
         return JSONResponse({"body": body, "headers": dict(request.headers), "path": request.scope["path"]})
 
+    @app.post("/refused")
+    async def refused() -> JSONResponse:  # from the head alone, as whoever asks for a key does
+        return JSONResponse({}, 401)
+
     @app.get("/large")
     async def large() -> JSONResponse:
         return JSONResponse({}, headers={f"X-Cookie-{number}": "x" * 1500 for number in range(40)})
@@ -55,6 +59,10 @@ def test_a_post_without_the_slash_that_fastapi_wants_ends_at_its_handler_with_it
     answer = httpx.post(f"{door}/items", content=b'{"a": 1}', follow_redirects=True)
     assert (answer.status_code, answer.json()["body"]) == (200, '{"a": 1}')
     assert [step.headers["location"] for step in answer.history] == ["/apis/rayservice/m/items/"]
+
+
+def test_an_answer_that_does_not_wait_for_the_body_is_the_callers(door):
+    assert [httpx.post(f"{door}/refused", content=b"x" * 5_000_000).status_code for _ in range(10)] == [401] * 10
 
 
 def test_the_field_that_chooses_a_model_of_ray_serve_arrives(door):

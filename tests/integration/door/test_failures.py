@@ -26,7 +26,7 @@ STRICT_ONLY = {
     "a length that is no number": b"Content-Length: two\r\n\r\n{}",
 }
 BAD_ANSWERS = {
-    "nothing": (b"", "closed the connection without an answer"),
+    "nothing": (b"", "closed the connection, and no answer came through"),
     "half a status line": (b"HTTP/1.1 2", "broke off within its head, or is malformed"),
     "half a field": (b"HTTP/1.1 200 OK\r\nContent-Ty", "broke off within its head, or is malformed"),
     "a field of a control character": (b"HTTP/1.1 200 OK\r\nX\x01: y\r\n\r\n", "or is malformed"),
@@ -185,7 +185,7 @@ def test_a_port_that_speaks_tls_is_502_where_the_server_closes_without_a_word(do
         with listener.accept()[0] as connection:
             handshake(connection)
         caller.join()
-    assert_failure(answers[0], 502, "rayservice_bad_answer", "without an answer")
+    assert_failure(answers[0], 502, "rayservice_bad_answer", "no answer came through")
 
 
 def test_what_does_not_begin_as_http_leaves_the_connection_open_for_the_next_call(door):
