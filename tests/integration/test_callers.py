@@ -92,6 +92,8 @@ MALFORMED = [
     (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
     (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
     (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nHost: h\r\nBad Header: x\r\n\r\n", 400),
+    (b'GET /-/healthz HTTP/1.1\r\nHost: h\r\nIf-Match: "x"\r\n\r\n', 412),
+    (b"GET /-/healthz HTTP/1.1\r\nHost: h\r\nIf-Unmodified-Since: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n", 412),
 ]  # fmt: skip
 
 
