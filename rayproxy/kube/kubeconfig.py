@@ -26,7 +26,7 @@ class KubeconfigError(Exception):
 
 
 class NoKubeconfigError(KubeconfigError):
-    """Say that there is none."""
+    """Say that there is none, or one that means no cluster, which is none to client-go as well."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def read(path: str | None, context: str | None) -> Kubeconfig:
             _add(merged[part], config.get(part) or [], f"{file}/{part}", file)
     chosen = context or next(filter(None, (config.get("current-context") for _, config in files)), None)
     if not chosen:
-        raise KubeconfigError("it names no current context, and no other was asked for")
+        raise NoKubeconfigError("it names no current context, and no other was asked for")
     if all(node["name"] != chosen for node in merged["contexts"]):
         raise KubeconfigError(f"it has no context {chosen!r}")
     return Kubeconfig(merged, chosen)

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from rayproxy.kube.api import CredentialsError
+from rayproxy.checkpoint.connect import connect
+from rayproxy.checkpoint.refusal import RefusedError
+from rayproxy.kube import login
+from rayproxy.kube.api import CredentialsError, Login
 from rayproxy.kube.login import from_kubeconfig, namespace_of
 from tests.support.scripted import ScriptedApi
 
@@ -87,6 +90,27 @@ def test_files_that_are_all_empty_are_said_to_be(folder: Path):
         (folder / name).touch()
     with pytest.raises(CredentialsError, match="cannot be used: there is nothing in it"):
         from_kubeconfig(joined(folder / "a", folder / "b"), None)
+
+
+@pytest.mark.fault(160)
+@pytest.mark.parametrize("said", ['{clusters: null, contexts: null, users: null, current-context: ""}', None])
+def test_in_a_pod_one_that_names_no_current_context_is_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, said: str | None
+):
+    (folder / "namespace").write_text("here")
+    monkeypatch.setattr(login, "OWN_NAMESPACE", folder / "namespace")
+    monkeypatch.setattr(login, "in_cluster", lambda: Login("https://own.example"))
+    path = kubeconfig(folder, "a")
+    if said:
+        path.write_text(said)
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    server, namespace = connect(None, None)
+    assert (server._session.login.host, namespace) == ("https://own.example", "here")
+    with pytest.raises(RefusedError, match="it names no current context"):
+        connect(str(path), None)
+    path.write_text("current-context: nowhere")
+    with pytest.raises(RefusedError, match="it has no context 'nowhere'"):
+        connect(None, None)
 
 
 @pytest.mark.fault(160)
