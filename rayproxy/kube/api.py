@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -110,15 +111,23 @@ class _Session:
 
 
 class ApiServer:
-    """Send requests, with a login that is renewed in time, after a 401, and when the CA changes."""
+    """Send requests, with a login that is renewed in time (by `again`), after a 401, and when the CA changes."""
 
-    def __init__(self, load: Callable[[], Login], refresh: float, deadlines: Deadlines | None = None) -> None:
-        self._load = load
+    def __init__(
+        self,
+        load: Callable[[], Login],
+        refresh: float,
+        deadlines: Deadlines | None = None,
+        again: Callable[[], Login] | None = None,
+    ) -> None:
+        self._load = again or load
         self._refresh = refresh
         self._deadlines = deadlines or Deadlines()
         login = load()
         self._session = _Session(login, _pool(login))
-        self._loaded = time.monotonic()
+        self._loaded = time.monotonic()  # when the last attempt began
+        self._renewing = threading.Lock()
+        self._failure = ""  # of the last attempt
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return a GET's JSON object; raise ApiError."""
@@ -151,18 +160,22 @@ class ApiServer:
         return _json(request, _read(request, self._send(request), deadline))
 
     def _send(self, request: _Request) -> urllib3.BaseHTTPResponse:
-        self._renew(force=False)
-        response = self._attempt(request)
-        if response.status == HTTPStatus.UNAUTHORIZED:  # rotated before its time: read it again, once
+        self._renew(lambda: time.monotonic() - self._loaded >= self._refresh, wait=False)
+        session, asked = self._session, time.monotonic()
+        response = self._attempt(request, session)
+        refused = response.status == HTTPStatus.UNAUTHORIZED
+        if refused:  # rotated before its time: read it again, once, unless another thread has done so since
             response.close()
-            self._renew(force=True)
-            response = self._attempt(request)
+            self._renew(lambda: self._loaded <= asked and self._session.login == session.login, wait=True)
+            response = self._attempt(request, self._session)
+            refused = response.status == HTTPStatus.UNAUTHORIZED
         if response.status >= HTTPStatus.BAD_REQUEST:
-            raise _error(request, response, time.monotonic() + self._deadlines.connect)
+            why = self._failure if refused else ""
+            raise _error(request, response, time.monotonic() + self._deadlines.connect, why)
         return response
 
-    def _attempt(self, request: _Request) -> urllib3.BaseHTTPResponse:
-        session, silence = self._session, request.silence or self._deadlines.silence
+    def _attempt(self, request: _Request, session: _Session) -> urllib3.BaseHTTPResponse:
+        silence = request.silence or self._deadlines.silence
         login = session.login
         headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": "rayproxy"})
         for name, value in login.impersonation:
@@ -187,18 +200,27 @@ class ApiServer:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ApiError(f"{request} at {login.place}: {_words(error)}") from error
 
-    def _renew(self, *, force: bool) -> None:
-        """Read the login again when it is due; where that fails for a moment, the old one goes on."""
-        if not force and time.monotonic() - self._loaded < self._refresh:
-            return
+    def _renew(self, needed: Callable[[], bool], *, wait: bool) -> None:
+        """Read the login again where that is needed, in one thread at a time: it may take a minute."""
+        if self._renewing.acquire(blocking=wait):
+            try:
+                if needed():
+                    self._load_again()
+            finally:
+                self._renewing.release()
+
+    def _load_again(self) -> None:
+        """Read the login again; where that fails for a moment, the old one goes on."""
         self._loaded = time.monotonic()
         old = self._session
         try:
             login = self._load()
             same = (login.tls, login.proxy) == (old.login.tls, old.login.proxy)
             pool = old.pool if same else _pool(login)
-        except CredentialsError:
+        except CredentialsError as error:
+            self._failure = str(error)
             return
+        self._failure = ""
         if login.authorization or not old.login.authorization:  # an empty token file is one that is being written
             self._session = _Session(login, pool)
 
@@ -320,7 +342,7 @@ def _events(request: _Request, response: urllib3.BaseHTTPResponse) -> Generator[
         response.close()  # what is left in `rest` is half an event: the next watch delivers it whole
 
 
-def _error(request: _Request, response: urllib3.BaseHTTPResponse, deadline: float) -> ApiError:
+def _error(request: _Request, response: urllib3.BaseHTTPResponse, deadline: float, not_renewed: str) -> ApiError:
     try:
         body = _read(request, response, deadline)
     except ApiError:
@@ -334,7 +356,8 @@ def _error(request: _Request, response: urllib3.BaseHTTPResponse, deadline: floa
         retry_after = float(response.headers.get("Retry-After", ""))
     except ValueError:
         retry_after = None
-    error = ApiError(f"{request}: {response.status} {message}", response.status, retry_after)
+    why = f"; the login could not be renewed: {not_renewed}" if not_renewed else ""
+    error = ApiError(f"{request}: {response.status} {message}{why}", response.status, retry_after)
     error.causes = tuple(_causes(status))
     return error
 

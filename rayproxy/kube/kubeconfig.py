@@ -29,6 +29,16 @@ class NoKubeconfigError(KubeconfigError):
     """Say that there is none, or one that means no cluster, which is none to client-go as well."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Leave a time the text that it is: login programs are told it in JSON."""
+
+
+_Loader.yaml_constructors = {
+    **yaml.SafeLoader.yaml_constructors,
+    "tag:yaml.org,2002:timestamp": yaml.SafeLoader.construct_yaml_str,
+}
+
+
 @dataclass(frozen=True)
 class Kubeconfig:
     """What the files say together, as the `kubernetes` package holds it, and the context that counts."""
@@ -46,13 +56,13 @@ class Kubeconfig:
         """Return the header fields that say as whom the user asks; raise ValueError."""
         return impersonation.fields(self._user()[0])
 
-    def log_in(self) -> None:
+    def log_in(self, limit: float | None) -> None:
         """Put what the user's login program gives in its place, where one is named; raise LoginProgramError."""
         user, file = self._user()
-        cluster, _ = self._said("clusters", self._context.get("cluster"), "cluster")
+        cluster, clusters = self._said("clusters", self._context.get("cluster"), "cluster")
         program = user.pop("exec", None)
         if program and not (user.get("token") or user.get("tokenFile")):
-            user.update(login_program.login(program, Path(file).parent, cluster))
+            user.update(login_program.login(program, Path(file).parent, cluster, Path(clusters).parent, limit))
 
     @property
     def _context(self) -> dict[str, Any]:
@@ -99,7 +109,7 @@ def _files(where: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
     for each in filter(None, where.split(os.pathsep)):
         file = Path(each).expanduser()
         try:
-            config = yaml.safe_load(file.read_bytes())
+            config = yaml.load(file.read_bytes(), _Loader)  # noqa: S506 - a safe one
         except FileNotFoundError:
             continue
         if not isinstance(config, dict | None):

@@ -24,6 +24,7 @@ from rayproxy.kube.login_program import LoginProgramError
 IN_CLUSTER_REFRESH = 60.0  # s; kubelet rotates a projected token long before it expires
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 KUBECONFIG_REFRESH = 600.0  # s; a login program may be slow
+RENEWAL_LIMIT = 60.0  # s; for a login program that is asked again: a thread waits, and has a login that may be good
 NO_PROXY = "localhost,127.0.0.0/8,::1"  # this machine itself: kubectl asks no proxy for it, whatever NO_PROXY says
 
 
@@ -38,7 +39,8 @@ def connect_in_cluster() -> ApiServer:
 
 def connect_by_kubeconfig(path: str | None, context: str | None) -> ApiServer:
     """Connect with a kubeconfig (default: KUBECONFIG, then ~/.kube/config) and its context; raise CredentialsError."""
-    return ApiServer(partial(from_kubeconfig, path, context), KUBECONFIG_REFRESH)
+    load = partial(from_kubeconfig, path, context)
+    return ApiServer(load, KUBECONFIG_REFRESH, again=partial(load, RENEWAL_LIMIT))
 
 
 def in_cluster() -> Login:
@@ -51,13 +53,16 @@ def in_cluster() -> Login:
         raise CredentialsError(f"not inside a pod with a service account token: {error}") from error
 
 
-def from_kubeconfig(path: str | None, context: str | None) -> Login:
-    """Read a kubeconfig (default: KUBECONFIG, then ~/.kube/config) and its context; raise CredentialsError."""
+def from_kubeconfig(path: str | None, context: str | None, limit: float | None = None) -> Login:
+    """Read a kubeconfig (default: KUBECONFIG, then ~/.kube/config) and its context; raise CredentialsError.
+
+    Its login program has `limit` seconds, where it may ask nobody.
+    """
     configuration = client.Configuration(proxy="")
     try:
         read = kubeconfig.read(path, context)
         impersonation = read.impersonation
-        read.log_in()
+        read.log_in(limit)
         KubeConfigLoader(read.merged, read.context, config_base_path=None).load_and_set(configuration)  # type: ignore[no-untyped-call]
         return replace(_login(configuration), impersonation=impersonation)
     except Exception as error:  # a file that is being written raises whatever the parsers and login programs do

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
+import threading
+from base64 import b64encode
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +22,12 @@ import yaml
 from rayproxy.checkpoint.connect import connect
 from rayproxy.checkpoint.refusal import RefusedError
 from rayproxy.kube import login
-from rayproxy.kube.api import ApiServer, CredentialsError, Login
-from rayproxy.kube.login import from_kubeconfig, namespace_of
+from rayproxy.kube.api import ApiError, ApiServer, CredentialsError, Login
+from rayproxy.kube.login import connect_by_kubeconfig, from_kubeconfig, namespace_of
 from tests.support.certificates import certificate
 from tests.support.reflecting import PATH, QUICK
-from tests.support.scripted import ScriptedApi
+from tests.support.scripted import Reply, ScriptedApi, Seen, refuse
+from tests.support.waiting import until
 
 ALWAYS = 0.0  # s; log in again for each request
 V1 = "client.authentication.k8s.io/v1"
@@ -46,6 +51,13 @@ class Program:
             json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": status})
         )
         self.does(f'cat "{self.folder}/answer"')
+
+    def notes(self, words: str) -> None:
+        self.gives(token="one")
+        self.does(f'echo {words} > "{self.folder}/told"; cat; cat "{self.folder}/answer"')
+
+    def waits_for(self, file: Path) -> None:
+        self.does(f'echo "enter code ABC-123" >&2; until test -e "{file}"; do sleep 0.05; done; exit 3')
 
     @property
     def runs(self) -> int:
@@ -83,10 +95,7 @@ def test_its_token_is_sent_and_it_is_run_once(program: Program, api: ScriptedApi
 
 
 def test_it_is_given_its_arguments_and_variables_and_told_of_the_cluster(program: Program, api: ScriptedApi):
-    program.does(
-        f'echo "$1 $GREETING $KUBERNETES_EXEC_INFO" > "{program.folder}/told"; cat; '
-        f"""echo '{{"apiVersion": "{V1}", "kind": "ExecCredential", "status": {{"token": "one"}}}}'"""
-    )
+    program.notes('"$1 $GREETING $KUBERNETES_EXEC_INFO"')
     extension = {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "x"}}
     program.load(
         {"extensions": [extension]},
@@ -99,6 +108,47 @@ def test_it_is_given_its_arguments_and_variables_and_told_of_the_cluster(program
     spec = json.loads(told)["spec"]
     assert (spec["cluster"]["server"], spec["cluster"]["config"]) == (api.url, {"audience": "x"})
     assert spec["interactive"] is False
+
+
+def test_it_is_told_of_the_cluster_what_kubectl_tells_it_and_no_more(program: Program):
+    program.notes('"$KUBERNETES_EXEC_INFO"')
+    context, other = program.kubeconfig(provideClusterInfo=True), program.folder / "other"
+    other.mkdir()
+    (other / "ca.pem").write_text("authority")
+    (other / "config").write_text(
+        """clusters: [{name: c, cluster: {server: "http://api.example", certificate-authority: ca.pem,
+        insecure-skip-tls-verify: false, tls-server-name: api, proxy-url: "http://proxy.example:1", extensions: [
+          {name: cluster_info, extension: {last-update: 2026-11-27T10:00:00Z}},
+          {name: client.authentication.k8s.io/exec, extension: {since: 2026-11-27T10:00:00Z}}]}}]"""
+    )
+    from_kubeconfig(f"{other / 'config'}{os.pathsep}{context}", None)
+    assert json.loads((program.folder / "told").read_text())["spec"]["cluster"] == {
+        "server": "http://api.example",
+        "certificate-authority-data": b64encode(b"authority").decode(),
+        "tls-server-name": "api",
+        "proxy-url": "http://proxy.example:1",
+        "config": {"since": "2026-11-27T10:00:00Z"},
+    }
+
+
+def test_data_of_an_authority_go_before_its_file(program: Program):
+    program.notes('"$KUBERNETES_EXEC_INFO"')
+    cluster = {"certificate-authority": "not-there", "certificate-authority-data": "eA=="}
+    program.load(cluster, provideClusterInfo=True)()
+    told = json.loads((program.folder / "told").read_text())["spec"]["cluster"]
+    assert told == {"server": program.server, "certificate-authority-data": "eA=="}
+
+
+def test_an_authority_that_is_not_there_is_named(program: Program):
+    with pytest.raises(CredentialsError, match=r"No such file or directory: '.*/not-there'\."):
+        program.load({"certificate-authority": "not-there"}, provideClusterInfo=True)()
+
+
+@pytest.mark.parametrize("variable", [{"name": "A"}, {"name": "A", "value": None}])
+def test_a_variable_without_a_value_is_empty(program: Program, variable: dict[str, Any]):
+    program.notes('"${A-unset}$A"')
+    program.load(env=[variable])()
+    assert (program.folder / "told").read_text() == "\n"
 
 
 @pytest.mark.fault(158)
@@ -181,8 +231,82 @@ def test_so_does_the_certificate(folder: Path):
         api.close()
 
 
-def check(program: Program, **streams: Any) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "KUBECONFIG": str(program.kubeconfig())}
+@pytest.mark.fault(158)
+def test_while_it_is_asked_again_others_go_on_with_the_login_that_it_gave(program: Program, api: ScriptedApi):
+    program.gives(token="one")
+    server, go = ApiServer(program.load(), ALWAYS, QUICK), program.folder / "go"
+    program.waits_for(go)
+    with ThreadPoolExecutor() as pool:
+        try:
+            first = pool.submit(server.get, PATH)
+            until("it is asked again", lambda: program.runs == 2)
+            pool.submit(server.get, PATH).result(timeout=30)
+            assert not first.done()
+        finally:
+            go.touch()
+        first.result()
+    assert [seen.headers["authorization"] for seen in api.seen] == ["Bearer one"] * 2
+
+
+@pytest.mark.fault(158)
+@pytest.mark.parametrize("fails", [False, True])
+def test_of_many_that_are_refused_at_once_one_asks_it(program: Program, api: ScriptedApi, fails: bool):
+    program.gives(token="one")
+    server, together = ApiServer(program.load(), 60.0, QUICK), threading.Barrier(8)
+    program.does(EXPIRED) if fails else program.gives(token="two")
+
+    def let_in(seen: Seen) -> Reply | None:
+        if seen.headers["authorization"] == "Bearer two":
+            return None
+        together.wait(30)
+        return refuse(401)
+
+    api.always = let_in
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(server.get, PATH) for _ in range(8)]
+    assert [type(each.exception()) for each in asked] == [ApiError if fails else type(None)] * 8
+    assert program.runs == 2, "at the start, and once more"
+
+
+@pytest.mark.fault(158)
+def test_who_is_refused_is_told_why_there_is_no_newer_login(program: Program, api: ScriptedApi):
+    program.gives(token="one")
+    server = ApiServer(program.load(), 60.0, QUICK)
+    api.always = lambda _: refuse(401)
+    program.does(EXPIRED)
+    with pytest.raises(ApiError, match=r": 401 no; .*: Token for x has expired\.") as caught:
+        server.get(PATH)
+    assert caught.value.status == 401
+    program.gives(token="two")
+    with pytest.raises(ApiError, match=r": 401 no$"):
+        server.get(PATH)
+
+
+@pytest.mark.fault(158)
+def test_one_that_hangs_when_it_is_asked_again_is_killed_with_what_it_started(
+    program: Program, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(login, "KUBECONFIG_REFRESH", ALWAYS)
+    monkeypatch.setattr(login, "RENEWAL_LIMIT", 0.5)
+    program.gives(token="one")
+    server, started = connect_by_kubeconfig(str(program.kubeconfig()), None), program.folder / "started"
+    program.does(f'echo hello >&2; sleep 600 & echo $! > "{started}"; wait')
+    until("it started something", lambda: server.get(PATH) and started.exists() and started.read_text())
+    child = Path("/proc") / started.read_text().strip() / "cmdline"
+    until("what it started is gone, or dead", lambda: not child.exists() or not child.read_bytes())
+    assert {seen.headers["authorization"] for seen in api.seen} == {"Bearer one"}
+    api.always = lambda _: refuse(401)
+
+    def refusal() -> str:
+        with pytest.raises(ApiError) as caught:
+            server.get(PATH)
+        return str(caught.value)
+
+    until("why is told", lambda: "program did not end within 0.5 s: hello" in refusal())
+
+
+def check(program: Program, mode: str = "IfAvailable", **streams: Any) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "KUBECONFIG": str(program.kubeconfig(interactiveMode=mode))}
     environment |= {"RAYPROXY_STATE_DIR": str(program.folder / "state")}
     command = [sys.executable, "-m", "rayproxy", "check"]
     streams = {"stderr": subprocess.PIPE} | streams
@@ -214,6 +338,31 @@ def test_at_a_terminal_the_program_itself_speaks_and_may_ask(program: Program, a
         os.close(end)
     assert (program.folder / "got").read_text() == "got 1234\n"
     assert "program ended with exit code 3" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.fault(158)
+@pytest.mark.parametrize(("mode", "types"), [("IfAvailable", False), ("Never", True)])
+def test_at_a_terminal_it_is_heard_while_it_waits_though_it_may_not_ask(program: Program, mode: str, types: bool):
+    entered, heard = program.folder / "entered", bytearray()
+    program.waits_for(entered)
+    terminal, end = pty.openpty()
+
+    def hears() -> bool:
+        if select.select([terminal], [], [], 0)[0]:
+            heard.extend(os.read(terminal, 4096))
+        return b"enter code ABC-123" in heard
+
+    try:
+        with ThreadPoolExecutor() as pool:
+            done = pool.submit(check, program, mode, stdin=end if types else subprocess.DEVNULL, stderr=end)
+            try:
+                until("it is heard", hears)
+            finally:
+                entered.touch()
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert "program ended with exit code 3" in done.result().stdout.splitlines()[-1]
 
 
 @pytest.mark.fault(158)
