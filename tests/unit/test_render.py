@@ -10,7 +10,7 @@ from rayproxy.model import Decision, Pending, Ref, Refused, Rejection, Route, Su
 from rayproxy.nginx.render import BASE, NginxConf, render, render_base, revision_conf, routed, unrouted
 from rayproxy.nginx.routes import ROUTES, read
 from rayproxy.nginx.templates import check_location, load_location
-from rayproxy.settings import NginxSettings
+from rayproxy.settings import MAX_DRAINING, NginxSettings
 from tests.support.manifests import ref, route
 
 CONF = NginxConf(NginxSettings(), ("127.0.0.1:8080",), "/s/run")
@@ -90,6 +90,11 @@ def test_nginx_has_room_to_count_the_calls_of_each_model_in_each_worker_that_ser
     assert " limit_conn route_calls 2688;" in text
     (size,) = map(int, re.findall(r" zone=route_calls:(\d+)k;", text))
     assert size * 1024 > (2 * 3 + 5) * 3584 * 128 * 1.5  # 128 bytes for the longest name, and pages partly used
+
+
+def test_nginx_has_room_to_count_the_calls_of_all_the_workers_that_it_may_have():
+    (size,) = map(int, re.findall(r" zone=calls:(\d+)k;", render([], PREFIX, CONF)["nginx.conf"].text))
+    assert size * 1024 > (2 * 256 + MAX_DRAINING) * 128 * 1.5
 
 
 def test_revision_conf_names_the_revision_on_the_folders_own_socket():
