@@ -19,8 +19,8 @@ done
 "$venv/bin/rayproxy" render --source manifests --manifests examples/manifests --listen 0.0.0.0:8080 \
   --state-dir /var/lib/rayproxy --output "$out/nginx" >/dev/null
 touch "$out/nginx/revision.conf" # written with a revision, which render does not make
-# gixy cannot read a possessive `++`. What `+` matches in its place is the same, only not as fast.
-sed -i 's/)++/)+/g' "$out/nginx/nginx.conf"
+# gixy cannot read a possessive `++` or `*+`. What `+` and `*` match in their place is the same, only not as fast.
+sed -i 's/)\([+*]\)+/)\1/g' "$out"/nginx/*.conf
 
 .venv-deploy/bin/hadolint Dockerfile.*
 .venv-deploy/bin/checkov --config-file deploy/checkov.yaml --skip-download --quiet --compact --framework kubernetes -d "$out"

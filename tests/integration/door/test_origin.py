@@ -55,7 +55,8 @@ def test_what_concerns_the_answer_alone_passes(door, line):
     assert (name.lower(), value) in answered(door, line)
 
 
-SAFE = ["Bearer", 'bearer realm="a b", error=invalid_token', "Bearer a=b,c=d ,e=f"]
+LONG = "Bearer " + ", ".join(f"p{number}=x" for number in range(3000))
+SAFE = ["Bearer", 'bearer realm="a b", error=invalid_token', "Bearer a=b,c=d ,e=f", LONG]
 ASKING = [
     "Basic", 'Basic realm="a"', "Negotiate", "NTLM", 'Digest realm="a", nonce="b"', "Bearer, Basic",
     'Bearer realm="a", Basic realm="b"', "Bearer Basic", "Basic, Bearer", 'Bearer realm="a" Basic',
