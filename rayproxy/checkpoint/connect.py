@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from rayproxy.checkpoint.refusal import RefusedError
-from rayproxy.kube.api import ApiServer, CredentialsError
+from rayproxy.kube.api import ApiServer, CredentialsError, Deadlines
+
+PATIENT = Deadlines(busy=10.0)  # a person asks once; kubectl asks again, ten times, after the second that is wished
 
 
 def connect(kubeconfig: str | None, context: str | None) -> tuple[ApiServer, str]:
@@ -14,9 +16,9 @@ def connect(kubeconfig: str | None, context: str | None) -> tuple[ApiServer, str
     from rayproxy.kube import login  # noqa: PLC0415 - half of the time of a start, and the other commands need none of it
 
     try:
-        return login.connect_by_kubeconfig(kubeconfig, context), login.namespace_of(kubeconfig, context)
+        return login.connect_by_kubeconfig(kubeconfig, context, PATIENT), login.namespace_of(kubeconfig, context)
     except CredentialsError as error:
         absent = isinstance(error, login.NoKubeconfigError)
         if not absent or kubeconfig or context or not login.OWN_NAMESPACE.exists():
             raise RefusedError(f"no cluster to speak to: {error}") from error
-    return login.connect_in_cluster(), login.own_namespace()
+    return login.connect_in_cluster(PATIENT), login.own_namespace()

@@ -39,11 +39,15 @@ _KEEPALIVE = [
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Say how long to wait, in seconds: for a connection, through silence, and for a whole answer (not a watch)."""
+    """Say how long to wait, in seconds: for a connection, through silence, and for a whole answer (not a watch).
+
+    `busy` is how long in all a server that has no time now (429) is asked again, as often as it wishes.
+    """
 
     connect: float = 5.0
     silence: float = 30.0
     whole: float = 60.0
+    busy: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -156,8 +160,16 @@ class ApiServer:
         return _events(request, self._send(request))
 
     def _whole(self, request: _Request) -> dict[str, Any]:
-        deadline = time.monotonic() + self._deadlines.whole
-        return _json(request, _read(request, self._send(request), deadline))
+        end = time.monotonic() + self._deadlines.busy
+        while True:
+            deadline = time.monotonic() + self._deadlines.whole
+            try:
+                return _json(request, _read(request, self._send(request), deadline))
+            except ApiError as error:
+                pause = error.retry_after if error.status == HTTPStatus.TOO_MANY_REQUESTS else None
+                if pause is None or not 0 <= pause <= end - time.monotonic():
+                    raise
+                time.sleep(pause)
 
     def _send(self, request: _Request) -> urllib3.BaseHTTPResponse:
         self._renew(lambda: time.monotonic() - self._loaded >= self._refresh, wait=False)

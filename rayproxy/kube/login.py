@@ -18,7 +18,7 @@ from kubernetes.config import ConfigException, incluster_config
 from kubernetes.config.kube_config import KubeConfigLoader
 
 from rayproxy.kube import kubeconfig
-from rayproxy.kube.api import ApiServer, CredentialsError, Login
+from rayproxy.kube.api import ApiServer, CredentialsError, Deadlines, Login
 from rayproxy.kube.login_program import LoginProgramError
 
 IN_CLUSTER_REFRESH = 60.0  # s; kubelet rotates a projected token long before it expires
@@ -32,15 +32,15 @@ class NoKubeconfigError(CredentialsError):
     """Say that there is no kubeconfig."""
 
 
-def connect_in_cluster() -> ApiServer:
+def connect_in_cluster(deadlines: Deadlines | None = None) -> ApiServer:
     """Connect with the pod's service account; raise CredentialsError."""
-    return ApiServer(in_cluster, IN_CLUSTER_REFRESH)
+    return ApiServer(in_cluster, IN_CLUSTER_REFRESH, deadlines)
 
 
-def connect_by_kubeconfig(path: str | None, context: str | None) -> ApiServer:
+def connect_by_kubeconfig(path: str | None, context: str | None, deadlines: Deadlines | None = None) -> ApiServer:
     """Connect with a kubeconfig (default: KUBECONFIG, then ~/.kube/config) and its context; raise CredentialsError."""
     load = partial(from_kubeconfig, path, context)
-    return ApiServer(load, KUBECONFIG_REFRESH, again=partial(load, RENEWAL_LIMIT))
+    return ApiServer(load, KUBECONFIG_REFRESH, deadlines, again=partial(load, RENEWAL_LIMIT))
 
 
 def in_cluster() -> Login:

@@ -40,6 +40,11 @@ K3S_IMAGE = "rancher/k3s:v1.34.1-k3s1"
 SERVICE_RANGE = "127.96.0.0/16"
 ADMIN_TOKEN = "admin-of-the-tests"
 CRD_NAME = re.compile(r'\bname"?: *"?([a-z]+\.(?:ray\.io|serving\.kserve\.io))\b')
+# As every client does: a kind that was installed a moment ago is "(re)initializing", for a second.
+BUSY = urllib3.Retry(
+    None, connect=0, read=0, redirect=0, other=0, status=10, status_forcelist=(429,), allowed_methods=None,
+    raise_on_status=False,
+)  # fmt: skip
 CEL = (1, 25)  # the first version that has x-kubernetes-validations switched on
 
 
@@ -103,6 +108,7 @@ class Cluster:
             self.url + path,
             body=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {self.token}", "Content-Type": content_type},
+            retries=BUSY,
         )
         answer = json.loads(response.data) if response.data.startswith(b"{") else {"message": response.data.decode()}
         if response.status >= 400:

@@ -14,9 +14,9 @@ import yaml
 from rayproxy.checkpoint.connect import connect
 from rayproxy.checkpoint.refusal import RefusedError
 from rayproxy.kube import login
-from rayproxy.kube.api import CredentialsError, Login
+from rayproxy.kube.api import ApiError, CredentialsError, Login
 from rayproxy.kube.login import from_kubeconfig, namespace_of
-from tests.support.scripted import ScriptedApi
+from tests.support.scripted import ScriptedApi, raw, refuse
 
 
 def kubeconfig(folder: Path, name: str, current: str | None = None, server: str = "", **user: Any) -> Path:
@@ -133,3 +133,16 @@ def test_a_kubeconfig_variable_that_is_empty_means_the_file_at_home(folder: Path
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": ""}
     said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False).stderr
     assert [seen.headers["authorization"] for seen in api.seen][:1] == ["Bearer token-of-config"], said
+
+
+def test_a_command_asks_a_server_again_that_has_no_time_now(folder: Path, api: ScriptedApi):
+    """As one says whose CRD has just been installed, or who has just started: "storage is (re)initializing"."""
+    path = str(kubeconfig(folder, "a", "a", api.url))
+    server, _ = connect(path, None)
+    api.always = lambda seen: refuse(429, Retry_After="0") if len(api.seen) < 3 else raw(b"{}")
+    assert server.get("/version") == {}
+    assert len(api.seen) == 4
+    for words in ({"Retry_After": "3600"}, {"Retry_After": "nan"}, {}):
+        api.always = lambda seen, words=words: refuse(429, "too many", **words)
+        with pytest.raises(ApiError, match="429 too many"):
+            server.get("/version")
