@@ -134,6 +134,8 @@ def check_location(name: str, text: str) -> LocationTemplate:
     except (RecursionError, SyntaxError, MemoryError) as error:
         raise TemplateError(f"the location template {name} nests too deep") from error
     directives = _COMMENT.sub("", text)
+    if not directives.strip():  # as each file is that a shell or an editor writes anew
+        raise TemplateError(f"the location template {name} is empty")
     if _ADD_HEADER.search(directives) and ANSWER_FIELDS not in directives:
         raise TemplateError(
             f"the location template {name} has an add_header, with which nginx drops the fields that shut pages in: "

@@ -1,8 +1,9 @@
 """The embedded source: a folder of YAML and JSON files that hold Kubernetes objects, watched with watchdog.
 
 The folder is read whole each time, its sub-folders too; what begins with a dot is left out (a mounted ConfigMap has
-its files twice). A file or a sub-folder that cannot be read keeps what it last held; as long as it never could be
-read, routes are added and none is taken away. One that is as it was is not parsed again: a large one takes seconds.
+its files twice). A file or a sub-folder that cannot be read keeps what it last held, and so does a file that is
+emptied: a shell that writes one anew begins with that. As long as one never could be read, routes are added and none
+is taken away. One that is as it was is not parsed again: a large one takes seconds.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ _Read = Mapping[Resource[Any], tuple[tuple[Key, Any], ...]]
 
 
 _Stamp = tuple[int, int, int, int]
+
+
+class _EmptyError(ValueError):
+    """Say that there is nothing in a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class ManifestSource:
             try:
                 held[name] = self._look(name)
             except (OSError, ValueError) as error:
+                if isinstance(error, _EmptyError) and name not in self._held:
+                    continue
                 problems.append(f"{name} is not read: {_words(error)}")
                 if name in self._held:
                     held[name] = self._held[name]
@@ -151,6 +158,8 @@ class ManifestSource:
     def _read(self, name: str, size: int) -> _Found | ValueError:
         try:
             return self._parse(name, size)
+        except _EmptyError as error:
+            return error
         except RecursionError:
             return ValueError("lists and mappings nest too deep")
         except ValueError as error:
@@ -160,8 +169,11 @@ class ManifestSource:
         path = self.folder / name
         if size > MAX_FILE:
             raise ValueError(f"larger than {MAX_FILE} bytes")
+        text = path.read_text(encoding="utf-8-sig")
+        if not text.strip():
+            raise _EmptyError("it is empty, and what it held stays until it is removed")
         reading = _Reading(self._resources, self._matches, self._namespaces)
-        for obj in objects(path.read_text(encoding="utf-8-sig"), is_json=path.suffix == ".json"):
+        for obj in objects(text, is_json=path.suffix == ".json"):
             reading.take(obj)
         problems = tuple(f"{name}: {problem}" for problem in reading.problems)
         return _Found({resource: tuple(found) for resource, found in reading.found.items()}, reading.others, problems)

@@ -23,6 +23,7 @@ GOOD = """location ^~ /apis/rayservice/{{ .Name }}/ {
 """
 BAD = {
     "no template": ("{{ .Name", "unexpected end of template"),
+    "nothing": ("\n# to be written\n", "location.j2 is empty"),
     "an unknown variable": ("{{ .Password }}", "no variable Password"),
     "a loop": ("{% for x in Name %}{% endfor %}", "for is not allowed"),
     "endless": ("{{ 10 ** 10 ** 10 }}", "is not allowed"),

@@ -166,6 +166,31 @@ def test_a_second_look_that_agrees_confirms(source):
     assert [rs.key for rs in source.confirm().of(RAYSERVICES)] == [Key("default", "chat")]
 
 
+@pytest.mark.fault(19)
+@pytest.mark.parametrize("name", ["a.yaml", "a.json"])
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_a_file_that_is_emptied_keeps_what_it_held_until_it_is_removed(source, name, text):
+    """A shell empties it first: `kubectl get rayservices -o yaml > all.yaml`."""
+    put(source, name, CHAT)
+    source.snapshot()
+    put(source, name, text)
+    assert names(source.snapshot()) == names(source.confirm()) == ["chat"]
+    assert source.snapshot().problems == (
+        f"{name} is not read: it is empty, and what it held stays until it is removed",
+    )
+    (source.folder / name).unlink()
+    assert (names(source.snapshot()), source.snapshot().problems) == ([], ())
+
+
+@pytest.mark.parametrize("name", ["b.yaml", "b.json"])
+def test_a_file_that_has_always_been_empty_holds_nothing_up(source, name):
+    put(source, name, "")
+    put(source, "a.yaml", CHAT)
+    assert names(source.snapshot()) == ["chat"]
+    (source.folder / "a.yaml").unlink()
+    assert (names(source.snapshot()), source.snapshot().unknown, source.snapshot().problems) == ([], frozenset(), ())
+
+
 FROM_GIT = """\
 apiVersion: ray.io/v1
 kind: RayService
