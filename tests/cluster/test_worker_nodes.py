@@ -22,6 +22,7 @@ KEPT = 75.0  # s; a worker that has lost its head ends itself after 60
 def kept(world: World, table: Table) -> World:
     """Have the model `chat` deployed with a Redis, its head and its worker on the first node."""
     assert world.own  # which has a Redis, and nodes that may go
+    world.roll()
     secret = {"metadata": {"name": "redis"}, "data": {"password": base64.b64encode(PASSWORD.encode()).decode()}}
     world.running.server.call("POST", f"/api/v1/namespaces/{world.namespace}/secrets", secret)
     world.running.kubectl("-n", world.namespace, "delete", "rayservice", NAME, "--ignore-not-found", "--wait=false")
