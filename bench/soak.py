@@ -168,13 +168,13 @@ class Size(threading.Thread):
 
     @property
     def lost(self) -> bool:
-        """Tell whether the most descriptors of the last quarter are many more than those of the second one.
+        """Tell whether there are many more descriptors in the last quarter, as a rule, than in the second one.
 
         Their number comes and goes with the API server: one moment beside another one says nothing.
         """
         quarter = max(1, len(self.points) // 4)
         second, last = self.points[: 2 * quarter][-quarter:], self.points[-quarter:]
-        return max(point[2] for point in last) > max(point[2] for point in second) + 8
+        return statistics.median(point[2] for point in last) > statistics.median(point[2] for point in second) + 8
 
     @property
     def slope(self) -> float:

@@ -99,6 +99,18 @@ def has_ended(pid):
         return True
 
 
+def engines(pid):
+    """Return the engine's processes, without what one of them runs for a moment: ldconfig, while it loads."""
+    return [each for each in descendants(pid) if b"llmserving.engines.core" in command_line(each)]
+
+
+def command_line(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
 def test_the_engines_process_ends_with_a_server_that_is_killed(base, command):
     process, client = command("--model", str(base))
     (engine,) = descendants(process.pid)
@@ -110,8 +122,8 @@ def test_the_engines_process_ends_with_a_server_that_is_killed(base, command):
 
 def test_the_engines_process_ends_with_a_server_that_is_killed_while_it_loads(base, launch):
     process, _ = launch("--model", str(base))
-    wait_for(lambda: descendants(process.pid), "the engine's process is there")
-    engine, *_ = descendants(process.pid)  # which runs ldconfig for a moment
+    wait_for(lambda: engines(process.pid), "the engine's process is there")
+    (engine,) = engines(process.pid)
     process.kill()
     wait_for(lambda: has_ended(engine), "the engine's process ends", 30)
 

@@ -393,10 +393,10 @@ def test_one_at_most_has_a_name_and_it_is_who_had_it_or_somebody_with_a_backend(
 @pytest.mark.fault(127)
 def test_a_pattern_of_many_stars_takes_no_longer_than_any_other():
     grants = Grants(pattern([Grant(("*",), ("*a" * 20 + "*b",))]))
-    begun = time.thread_time()  # its own, whoever else needs the processor
+    begun = time.monotonic()
     assert not grants.allow("team", "a" * 63)
     assert grants.allow("team", "a" * 62 + "b")
-    assert time.thread_time() - begun < 1
+    assert time.monotonic() - begun < 1
 
 
 @pytest.mark.fault(127)
