@@ -6,8 +6,8 @@
 #   build-kubernetes.sh VERSION FOLDER [COMPONENT ...]      COMPONENT: kube-apiserver (default), kubelet, ...
 #
 # kubernetes/go.mod and go.sum beside this script pin the version that the tests use; another VERSION is checked
-# against Go's own checksum database. kubernetes/etcd pins etcd: an old one tells the API server of today too little, and its
-# watches stand still. Exit code 3: this machine's Go cannot do it.
+# against Go's own checksum database. kubernetes/etcd pins etcd: an old one tells the API server of today too little,
+# and its watches stand still. Exit code 3: this machine's Go cannot do it.
 set -euo pipefail
 
 version=${1:?usage: $0 VERSION FOLDER [COMPONENT ...]}
