@@ -14,7 +14,8 @@ from rayproxy.cli import COMMANDS, FORMER, streams
 from rayproxy.cli.errors import CommandError
 from rayproxy.cli.help import NO_WORD, HelpFormatter
 from rayproxy.daemon import StartError
-from rayproxy.kube.api import ApiError, CredentialsError
+from rayproxy.kube.api import ApiError
+from rayproxy.kube.session import CredentialsError
 from rayproxy.ledger.base import StoreError
 from rayproxy.name_policy import PolicyError
 from rayproxy.nginx.process import NginxError

@@ -18,7 +18,8 @@ from rayproxy.gateway.source import GatewaySource, Scope
 from rayproxy.gateway.speaker import Speaker
 from rayproxy.kinds.backend import Policy
 from rayproxy.kinds.base import Kind
-from rayproxy.kube.api import ApiServer, CredentialsError
+from rayproxy.kube.api import ApiServer, Deadlines
+from rayproxy.kube.session import CredentialsError
 from rayproxy.ledger.base import Store
 from rayproxy.ledger.configmap import ConfigMapStore, SharedStore
 from rayproxy.ledger.file import FileStore
@@ -42,14 +43,14 @@ from rayproxy.sources.reflector import Observer
 DIFFERENCES = {"StreamBody": "proxy_request_buffering off;", "Trusted": "include hidden-fields.conf;"}
 
 
-def make_api(settings: Settings) -> ApiServer:
+def make_api(settings: Settings, deadlines: Deadlines | None = None) -> ApiServer:
     """Connect to the API server; raise CredentialsError."""
     from rayproxy.kube import login  # noqa: PLC0415 - half of the time of a start, and a folder of manifests needs none of it
 
     if IN_CLUSTER and not settings.kubeconfig:
-        return login.connect_in_cluster()
+        return login.connect_in_cluster(deadlines)
     try:
-        return login.connect_by_kubeconfig(settings.kubeconfig, settings.context)
+        return login.connect_by_kubeconfig(settings.kubeconfig, settings.context, deadlines)
     except CredentialsError as error:
         raise CredentialsError(f"{error}, or use --source manifests") from error
 

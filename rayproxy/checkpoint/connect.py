@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from rayproxy.checkpoint.refusal import RefusedError
-from rayproxy.kube.api import ApiServer, CredentialsError, Deadlines
-
-PATIENT = Deadlines(busy=10.0)  # a person asks once; kubectl asks again, ten times, after the second that is wished
+from rayproxy.kube.api import PATIENT, ApiServer
+from rayproxy.kube.session import CredentialsError
 
 
 def connect(kubeconfig: str | None, context: str | None) -> tuple[ApiServer, str]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from rayproxy import wiring
 from rayproxy.cli.cluster_checks import Finding, permissions
 from rayproxy.cli.gateway_checks import gateways
-from rayproxy.kube.api import ApiError, ApiServer, CredentialsError
+from rayproxy.kube.api import PATIENT, ApiError, ApiServer
+from rayproxy.kube.session import CredentialsError
 from rayproxy.name_policy import PolicyError
 from rayproxy.nginx import render
 from rayproxy.nginx.process import NginxError
@@ -39,7 +40,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         yield _manifests(settings)
         return
     try:
-        server = wiring.make_api(settings)
+        server = wiring.make_api(settings, PATIENT)
     except (CredentialsError, OSError) as error:
         yield "login to the API server", str(error)
         return

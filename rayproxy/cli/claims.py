@@ -9,6 +9,7 @@ from collections.abc import Callable
 from rayproxy import wiring
 from rayproxy.kinds.claims import Claim, Held, Name
 from rayproxy.kinds.names import holders
+from rayproxy.kube.api import PATIENT
 from rayproxy.ledger.base import Found
 from rayproxy.ledger.entries import Changes, Claims
 from rayproxy.objects import rfc3339
@@ -17,7 +18,7 @@ from rayproxy.settings import Settings
 
 def open_claims(settings: Settings) -> Callable[[Changes], Found]:
     """Return a function that writes changes, if any, and returns what is held then."""
-    server = wiring.make_api(settings) if settings.source == "kubernetes" else None
+    server = wiring.make_api(settings, PATIENT) if settings.source == "kubernetes" else None
     store = wiring.make_store(settings, server)
     return lambda changes: store.update(changes, int(time.time()) + settings.name_hold)
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from rayproxy import kinds, wiring
 from rayproxy.kinds.base import Kind
-from rayproxy.kube.api import ApiError, ApiServer, CredentialsError
+from rayproxy.kube.api import ApiError, ApiServer
+from rayproxy.kube.session import CredentialsError
 from rayproxy.model import Key, Resource
 from rayproxy.objects import UnreadableError, labels_of, read_key
 from rayproxy.selector import parse_selector

@@ -12,7 +12,8 @@ from rayproxy.gateway.objects import CLASSES, CONTROLLER, GATEWAYS, GROUP, HTTPR
 from rayproxy.gateway.replicas import CONFIGMAPS, SLICES, read_ready
 from rayproxy.gateway.source import Scope
 from rayproxy.kinds.slices import SERVICE_NAME
-from rayproxy.kube.api import ApiError, ApiServer, CredentialsError
+from rayproxy.kube.api import ApiError, ApiServer
+from rayproxy.kube.session import CredentialsError
 from rayproxy.model import Key, Resource
 from rayproxy.objects import text
 from rayproxy.settings import Settings

@@ -13,6 +13,7 @@ from pydantic_settings import SettingsConfigDict
 from rayproxy import wiring
 from rayproxy.cli.claims import held
 from rayproxy.kinds import settle
+from rayproxy.kube.api import PATIENT
 from rayproxy.model import Route, Snapshot
 from rayproxy.nginx.render import File, render
 from rayproxy.nginx.template_loader import TemplateChoice
@@ -70,6 +71,6 @@ class Render(Settings):
 
 def look(settings: Settings) -> Snapshot:
     """Look at the source once, without a daemon."""
-    server = wiring.make_api(settings) if settings.source == "kubernetes" else None
+    server = wiring.make_api(settings, PATIENT) if settings.source == "kubernetes" else None
     source = wiring.make_source(settings, server, Nobody(), threading.Event())
     return source.confirm()

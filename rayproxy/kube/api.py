@@ -1,40 +1,29 @@
 """Speak to a Kubernetes API server: JSON in and out, one deadline for each request, nothing retried behind one's back.
 
-Address, CA and token are read by `login`. The requests are urllib3's, since the `kubernetes` package re-reads a token
-by the wall clock, not after a 401, and not at all when the file is away for a moment.
+A command alone asks again where the server has no time now (`Deadlines.busy`). Address, CA and token are read by
+`login`. The requests are urllib3's, since the `kubernetes` package re-reads a token by the wall clock, not after a
+401, and not at all when the file is away for a moment.
 """
 
 from __future__ import annotations
 
 import json
-import socket
-import ssl
-import threading
 import time
-from base64 import b64encode
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote_to_bytes, urlencode
+from urllib.parse import urlencode
 
 import urllib3
 
 from rayproxy.kube.listing import Listing
+from rayproxy.kube.session import Login, Session, Sessions
 from rayproxy.objects import array, text
 
 JSON = "application/json"
 MAX_BODY = 32 * 1024 * 1024  # bytes of an answer, or of an event; of a list it is its objects that are bounded
-
-# A connection whose other end vanished is noticed after 30 + 3 * 10 s.
-_KEEPALIVE = [
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-]
 
 
 @dataclass(frozen=True)
@@ -48,6 +37,10 @@ class Deadlines:
     silence: float = 30.0
     whole: float = 60.0
     busy: float = 0.0
+
+
+# A person asks once; kubectl asks again ten times, as a rule after a second each.
+PATIENT = Deadlines(busy=10.0)
 
 
 @dataclass(frozen=True)
@@ -73,27 +66,6 @@ class GarbledError(ApiError):
     """Say that an answer came and cannot be understood: what it said is lost."""
 
 
-class CredentialsError(Exception):
-    """Say that there is no usable kubeconfig or service account, and what to do."""
-
-
-@dataclass(frozen=True)
-class Login:
-    """Hold where the API server is and how to be let in; equal `tls` means an equal TLS context."""
-
-    host: str
-    authorization: str = ""
-    tls: tuple[bytes, bytes, bytes, bool, str] = (b"", b"", b"", True, "")  # CA, certificate, key, verify, server name
-    client_files: tuple[str, str | None] | None = None  # certificate and key, where they can be loaded from
-    proxy: str = ""
-    impersonation: tuple[tuple[str, str], ...] = ()  # header fields: as whom is asked
-
-    @property
-    def place(self) -> str:
-        """Return where requests go, for people: without the password of a proxy."""
-        return f"{self.host} by the proxy {urllib3.util.parse_url(self.proxy).netloc}" if self.proxy else self.host
-
-
 @dataclass(frozen=True)
 class _Request:
     method: str
@@ -106,14 +78,6 @@ class _Request:
         return f"{self.method} {self.target.partition('?')[0]}"
 
 
-@dataclass(frozen=True)
-class _Session:
-    """Hold a login and the connections that were made with it; replaced as one, since several threads use it."""
-
-    login: Login
-    pool: urllib3.PoolManager
-
-
 class ApiServer:
     """Send requests, with a login that is renewed in time (by `again`), after a 401, and when the CA changes."""
 
@@ -124,14 +88,8 @@ class ApiServer:
         deadlines: Deadlines | None = None,
         again: Callable[[], Login] | None = None,
     ) -> None:
-        self._load = again or load
-        self._refresh = refresh
         self._deadlines = deadlines or Deadlines()
-        login = load()
-        self._session = _Session(login, _pool(login))
-        self._loaded = time.monotonic()  # when the last attempt began
-        self._renewing = threading.Lock()
-        self._failure = ""  # of the last attempt
+        self._sessions = Sessions(load, again or load, refresh)
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return a GET's JSON object; raise ApiError."""
@@ -172,21 +130,19 @@ class ApiServer:
                 time.sleep(pause)
 
     def _send(self, request: _Request) -> urllib3.BaseHTTPResponse:
-        self._renew(lambda: time.monotonic() - self._loaded >= self._refresh, wait=False)
-        session, asked = self._session, time.monotonic()
+        self._sessions.renew_when_due()
+        session, asked = self._sessions.current, time.monotonic()
         response = self._attempt(request, session)
-        refused = response.status == HTTPStatus.UNAUTHORIZED
-        if refused:  # rotated before its time: read it again, once, unless another thread has done so since
+        if response.status == HTTPStatus.UNAUTHORIZED:
             response.close()
-            self._renew(lambda: self._loaded <= asked and self._session.login == session.login, wait=True)
-            response = self._attempt(request, self._session)
-            refused = response.status == HTTPStatus.UNAUTHORIZED
+            self._sessions.renew_after_refusal(session, asked)
+            response = self._attempt(request, self._sessions.current)
         if response.status >= HTTPStatus.BAD_REQUEST:
-            why = self._failure if refused else ""
+            why = self._sessions.failure if response.status == HTTPStatus.UNAUTHORIZED else ""
             raise _error(request, response, time.monotonic() + self._deadlines.connect, why)
         return response
 
-    def _attempt(self, request: _Request, session: _Session) -> urllib3.BaseHTTPResponse:
+    def _attempt(self, request: _Request, session: Session) -> urllib3.BaseHTTPResponse:
         silence = request.silence or self._deadlines.silence
         login = session.login
         headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": "rayproxy"})
@@ -211,30 +167,6 @@ class ApiServer:
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ApiError(f"{request} at {login.place}: {_words(error)}") from error
-
-    def _renew(self, needed: Callable[[], bool], *, wait: bool) -> None:
-        """Read the login again where that is needed, in one thread at a time: it may take a minute."""
-        if self._renewing.acquire(blocking=wait):
-            try:
-                if needed():
-                    self._load_again()
-            finally:
-                self._renewing.release()
-
-    def _load_again(self) -> None:
-        """Read the login again; where that fails for a moment, the old one goes on."""
-        self._loaded = time.monotonic()
-        old = self._session
-        try:
-            login = self._load()
-            same = (login.tls, login.proxy) == (old.login.tls, old.login.proxy)
-            pool = old.pool if same else _pool(login)
-        except CredentialsError as error:
-            self._failure = str(error)
-            return
-        self._failure = ""
-        if login.authorization or not old.login.authorization:  # an empty token file is one that is being written
-            self._session = _Session(login, pool)
 
 
 class Page:
@@ -267,50 +199,6 @@ class Page:
 
 def _target(path: str, query: Mapping[str, str] | None) -> str:
     return f"{path}?{urlencode(query)}" if query else path
-
-
-def _pool(login: Login) -> urllib3.PoolManager:
-    *_, server_name = login.tls
-    try:
-        context = _tls_context(login)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise CredentialsError(f"the CA or client certificate for {login.host} cannot be used: {error}") from error
-    options: dict[str, Any] = {"ssl_context": context, "socket_options": _KEEPALIVE, "maxsize": 16}
-    if server_name:
-        options |= {"server_hostname": server_name, "assert_hostname": server_name}
-    return _by_proxy(login, options) if login.proxy else urllib3.PoolManager(**options)
-
-
-def _by_proxy(login: Login, options: dict[str, Any]) -> urllib3.PoolManager:
-    try:
-        address = urllib3.util.parse_url(login.proxy)
-        if not address.host:
-            raise urllib3.exceptions.LocationValueError("no host")
-        user = b64encode(unquote_to_bytes(address.auth or "")).decode()  # urllib3's own takes Latin-1 alone
-        headers = {"proxy-authorization": f"Basic {user}"} if user else None
-        return urllib3.ProxyManager(login.proxy, proxy_headers=headers, **options)
-    except urllib3.exceptions.LocationValueError:
-        raise CredentialsError(
-            f"the proxy to {login.host} (the kubeconfig's proxy-url, else HTTPS_PROXY or HTTP_PROXY) cannot be used: "
-            "write http://HOST:PORT or https://HOST:PORT, SOCKS is not spoken; where no proxy is needed, take the "
-            "proxy-url away, or name the server in NO_PROXY"
-        ) from None
-
-
-def _tls_context(login: Login) -> ssl.SSLContext:
-    ca, _, _, verify, _ = login.tls
-    pem = ca.decode("ascii", "ignore")  # bundles have comments in any language
-    if ca and not pem:
-        raise ValueError("no certificate in it")
-    context = ssl.create_default_context(cadata=pem or None)
-    if not verify:
-        # The kubeconfig says so, once; urllib3 would say it with each request.
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if login.client_files:
-        context.load_cert_chain(*login.client_files)
-    return context
 
 
 def _chunks(request: _Request, response: urllib3.BaseHTTPResponse, deadline: float) -> Generator[bytes, None, None]:

@@ -30,7 +30,7 @@ class NoKubeconfigError(KubeconfigError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Leave a time the text that it is: login programs are told it in JSON."""
+    """Read what kubectl reads, merge keys as well; a time stays the text that it is: programs are told it in JSON."""
 
 
 _Loader.yaml_constructors = {

@@ -18,8 +18,9 @@ from kubernetes.config import ConfigException, incluster_config
 from kubernetes.config.kube_config import KubeConfigLoader
 
 from rayproxy.kube import kubeconfig
-from rayproxy.kube.api import ApiServer, CredentialsError, Deadlines, Login
+from rayproxy.kube.api import ApiServer, Deadlines
 from rayproxy.kube.login_program import LoginProgramError
+from rayproxy.kube.session import CredentialsError, Login
 
 IN_CLUSTER_REFRESH = 60.0  # s; kubelet rotates a projected token long before it expires
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")

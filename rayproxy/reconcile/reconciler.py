@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
-from rayproxy.kinds import KINDS, route_file, settle
+from rayproxy.kinds import route_file, settle
 from rayproxy.kinds.backend import Policy
-from rayproxy.kinds.base import Kind
 from rayproxy.kinds.grants import Grants
 from rayproxy.kinds.names import Settled, holders
 from rayproxy.ledger.ledger import Ledger
@@ -20,9 +19,11 @@ from rayproxy.nginx.render import BASE, FIXED, File, NginxConf, Routed, RouteFil
 from rayproxy.nginx.revisions import Revision, Revisions
 from rayproxy.nginx.routes import entry
 from rayproxy.nginx.templates import BUILT_IN, LocationTemplate
-from rayproxy.reconcile.bisect import Refusal, Refusals, TooManyRefusedError, accept
+from rayproxy.reconcile import staying
+from rayproxy.reconcile.bisect import TooManyRefusedError, accept
 from rayproxy.reconcile.damping import Damped, Damping
 from rayproxy.reconcile.plan import Changes, plan, vanishes_at_once
+from rayproxy.reconcile.refused import Refused
 from rayproxy.reconcile.room import Room
 from rayproxy.sources.base import Source
 
@@ -118,8 +119,7 @@ class Reconciler:
         self._damping = Damping()
         settings = config.nginx.settings
         self._room = Room(settings.max_draining, settings.workers, settings.worker_shutdown_timeout)
-        self._refused: dict[str, tuple[str, Refusal]] = {}  # file -> (digest, why): not tried twice as it is
-        self._searching = False  # no route is live yet, and for some no test was left
+        self._refused = Refused()
 
     def run_once(self, *, resync: bool = False) -> Outcome:
         """Make what is served what the objects say.
@@ -190,24 +190,19 @@ class Reconciler:
         routes = self._route_files(wanted, template, self.config.nginx)
         problems += wrong + snapshot.problems + self.ledger.problems
         independent = template.name in BUILT_IN
-        desired = Desired(snapshot, damped.served, routes, self.config.nginx, problems, independent, settled, damped)
-        return replace(desired, unrendered=self._route_files.failed)
+        nginx, failed = self.config.nginx, self._route_files.failed
+        return Desired(
+            snapshot, damped.served, routes, nginx, problems, independent, settled, damped, unrendered=failed
+        )
 
     def _current(self, *, resync: bool) -> Current:
         """Read the live revision; at a resync every byte of it, and what nginx refused gets another chance."""
         revision = self.revisions.current()
         if resync:
-            self._give_another_chance()
+            self._refused.give_another_chance()
             if revision and not self.revisions.intact(revision):
                 revision = self.revisions.salvage(revision)
         return Current(revision, self.revisions.routes(revision) if revision else {})
-
-    def _give_another_chance(self) -> None:
-        """Forget what nginx refused, but while a search goes on that would begin anew."""
-        if not self._searching:
-            # those for which no test was left go first: with the others there would be none left again
-            tried = {name: (digest, why) for name, (digest, why) in self._refused.items() if why.alone}
-            self._refused = tried if len(tried) < len(self._refused) else {}
 
     def _plan(self, desired: Desired, current: Current) -> tuple[Desired, Changes]:
         held = self._hold(desired, current)
@@ -220,8 +215,8 @@ class Reconciler:
     def _hold(self, desired: Desired, current: Current) -> Desired:
         """Keep what is live where what should be is not known, or was refused by nginx as it is."""
         missing = {name: route for name, route in current.routes.items() if name not in desired.routes}
-        unread = _unread(missing, desired.decisions)
-        live = self._live({**_unknown(missing, desired.snapshot), **unread}, current)
+        unread = staying.unread(missing, desired.decisions)
+        live = self._live({**staying.unknown(missing, desired.snapshot), **unread}, current)
         kept = {each.route.ref: each.route for each in live.values()}
         decisions = tuple(_kept(each) if each.ref in kept else each for each in desired.decisions)
         undecided = tuple(kept[ref] for ref in sorted(kept.keys() - {each.ref for each in decisions}))
@@ -238,16 +233,18 @@ class Reconciler:
     def _last_good(self, wanted: Mapping[str, Route], current: Current) -> dict[str, Routed]:
         """Return the live versions of routes that may go on being served in the place of these."""
         live = {name: current.routes[name] for name in wanted.keys() & current.routes.keys()}
-        return self._live({name: each for name, each in live.items() if _is_its_own(each, wanted[name])}, current)
+        return self._live(
+            {name: each for name, each in live.items() if staying.is_its_own(each, wanted[name])}, current
+        )
 
     def _without_refused(self, desired: Desired, current: Current) -> Desired:
         """Put the last good version, or nothing, in the place of each file that has no text, or that nginx refused."""
         wanted = _wanted(desired)
         refused = {name: ("RefusedByTemplate", words) for name, words in desired.unrendered.items() if name in wanted}
+        sums = {name: each.file.digest for name, each in desired.routes.items() if name in wanted}
         refused |= {
-            name: ("RefusedByNginx", f"nginx -t refuses its route: {why.words}")
-            for name, (digest, why) in self._refused.items()
-            if name in wanted and name in desired.routes and desired.routes[name].file.digest == digest
+            name: ("RefusedByNginx", f"nginx -t refuses its route: {words}")
+            for name, words in self._refused.words(sums).items()
         }
         if not refused:
             return desired
@@ -258,7 +255,7 @@ class Reconciler:
 
     def _accept(self, desired: Desired, current: Current, changes: Changes) -> tuple[Revision, Desired]:
         """Write the desired revision and test it; leave out what nginx refuses, and only that."""
-        live, self._searching = current.revision, False
+        live, self._refused.searching = current.revision, False
         if live and live.whole and not changes:
             return live, desired
         try:
@@ -276,17 +273,14 @@ class Reconciler:
         try:
             _, refused = accept(partial(self._try, live), start, wishes, desired.files, live=bool(current.routes))
         except TooManyRefusedError as error:
-            self._note(error.refused, desired)  # the next cycle goes on with the others
-            self._searching = True
+            self._refused.note(error.refused, desired.sums)
+            self._refused.searching = True
             raise
         if not refused:  # what failed a moment ago passes now: the world outside the files changed
             raise first_words
-        self._note(refused, desired)
+        self._refused.note(refused, desired.sums)
         desired = self._without_refused(desired, current)
         return self._tested(desired.files, live), desired
-
-    def _note(self, refused: Refusals, desired: Desired) -> None:
-        self._refused |= {name: (desired.sums[name], why) for name, why in refused.items()}
 
     def _try(self, current: Revision | None, files: Mapping[str, File]) -> None:
         """Test files together, and keep nothing of them; raise ConfigRefusedError."""
@@ -328,26 +322,6 @@ class Reconciler:
         return True
 
 
-def _unknown(missing: Mapping[str, Route], snapshot: Snapshot) -> dict[str, Route]:
-    """Return the live routes whose objects may well be there; a Service that is known to be gone takes its route."""
-    there = {kind.name: _addresses(kind, snapshot) for kind in KINDS.values() if kind.routed in snapshot.unknown}
-    return {name: route for name, route in missing.items() if route.ref.kind in there and _leads_to(route, there)}
-
-
-def _addresses(kind: Kind, snapshot: Snapshot) -> set[str] | None:
-    """Return the addresses of the Services that may be a kind's backends, None where these are not all known."""
-    if any(each in snapshot.unknown for each in kind.backends):
-        return None
-    return {service.cluster_ip for each in kind.backends for service in snapshot.of(each)}
-
-
-def _unread(missing: Mapping[str, Route], decisions: tuple[Decision, ...]) -> dict[str, Route]:
-    """Return the live routes to gateways whose objects are rejected, for what could not be read alone."""
-    rejected = {each.ref for each in decisions if isinstance(each, Rejection) and each.unknown}
-    to_gateways = {name: route for name, route in missing.items() if all(target.name for target in route.targets)}
-    return {name: route for name, route in to_gateways.items() if route.ref in rejected}
-
-
 def _kept(decision: Decision) -> Decision:
     """Return what is told of an object without a route of its own whose live one stays."""
     return decision if isinstance(decision, Route) else replace(decision, message=decision.message + KEPT)
@@ -356,24 +330,6 @@ def _kept(decision: Decision) -> Decision:
 def _wanted(desired: Desired) -> dict[str, Route]:
     """Return the routes that objects are to have, by the names of their files."""
     return {route_file(each.ref): each for each in desired.decisions if isinstance(each, Route)}
-
-
-def _is_its_own(live: Route, wanted: Route) -> bool:
-    """Tell whether a live route is the same object's, and leads nowhere but where that leads now, if to other ports.
-
-    Where it led besides is somebody else's already, or soon is: an address or a name is free once its Service is gone.
-    """
-    refs = (wanted.ref, replace(wanted.ref, namespace=""))  # an earlier build's routes did not say whose they are
-    return live.ref in refs and _places(live) <= _places(wanted)
-
-
-def _places(route: Route) -> set[tuple[str, str]]:
-    return {(target.host, target.name) for target in route.targets}
-
-
-def _leads_to(route: Route, there: Mapping[str, set[str] | None]) -> bool:
-    addresses = there[route.ref.kind]
-    return addresses is None or all(target.host.strip("[]") in addresses for target in route.targets)
 
 
 def _suspects(desired: Desired, current: Current, changes: Changes) -> dict[str, File] | None:

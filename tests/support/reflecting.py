@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rayproxy.kinds.rayservice import RAYSERVICES, RayService
-from rayproxy.kube.api import ApiServer, Deadlines, Login
+from rayproxy.kube.api import ApiServer, Deadlines
+from rayproxy.kube.session import Login
 from rayproxy.model import Key
 from rayproxy.sources.kubernetes import listed
 from rayproxy.sources.reflector import Reflector, ReflectorConfig

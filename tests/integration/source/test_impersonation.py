@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rayproxy.kube.api import ApiServer, CredentialsError, Login
+from rayproxy.kube.api import ApiServer
 from rayproxy.kube.login import from_kubeconfig
+from rayproxy.kube.session import CredentialsError, Login
 from tests.support.reflecting import PATH, QUICK
 from tests.support.scripted import ScriptedApi
 

@@ -14,8 +14,9 @@ import yaml
 from rayproxy.checkpoint.connect import connect
 from rayproxy.checkpoint.refusal import RefusedError
 from rayproxy.kube import login
-from rayproxy.kube.api import ApiError, CredentialsError, Login
+from rayproxy.kube.api import ApiError
 from rayproxy.kube.login import from_kubeconfig, namespace_of
+from rayproxy.kube.session import CredentialsError, Login
 from tests.support.scripted import ScriptedApi, raw, refuse
 
 
@@ -105,7 +106,7 @@ def test_in_a_pod_one_that_names_no_current_context_is_none(
         path.write_text(said)
     monkeypatch.setenv("KUBECONFIG", str(path))
     server, namespace = connect(None, None)
-    assert (server._session.login.host, namespace) == ("https://own.example", "here")
+    assert (server._sessions.current.login.host, namespace) == ("https://own.example", "here")
     with pytest.raises(RefusedError, match="it names no current context"):
         connect(str(path), None)
     path.write_text("current-context: nowhere")

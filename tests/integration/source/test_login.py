@@ -16,8 +16,9 @@ from kubernetes.config import incluster_config
 
 from rayproxy.kinds.rayservice import RAYSERVICES
 from rayproxy.kube import login
-from rayproxy.kube.api import ApiError, ApiServer, CredentialsError, Login
+from rayproxy.kube.api import ApiError, ApiServer
 from rayproxy.kube.login import from_kubeconfig, in_cluster, own_namespace
+from rayproxy.kube.session import CredentialsError, Login
 from rayproxy.sources.kubernetes import listed
 from rayproxy.sources.reflector import Reflector
 from tests.support.certificates import certificate

@@ -22,8 +22,9 @@ import yaml
 from rayproxy.checkpoint.connect import connect
 from rayproxy.checkpoint.refusal import RefusedError
 from rayproxy.kube import login
-from rayproxy.kube.api import ApiError, ApiServer, CredentialsError, Login
+from rayproxy.kube.api import ApiError, ApiServer
 from rayproxy.kube.login import connect_by_kubeconfig, from_kubeconfig, namespace_of
+from rayproxy.kube.session import CredentialsError, Login
 from tests.support.certificates import certificate
 from tests.support.reflecting import PATH, QUICK
 from tests.support.scripted import Reply, ScriptedApi, Seen, refuse
@@ -378,4 +379,4 @@ def test_where_it_fails_in_a_pod_the_pods_own_login_does_not_take_its_place(
         connect(None, None)
     monkeypatch.setenv("KUBECONFIG", str(program.folder / "none"))
     server, namespace = connect(None, None)
-    assert (server._session.login.host, namespace) == ("https://own.example", "here")
+    assert (server._sessions.current.login.host, namespace) == ("https://own.example", "here")

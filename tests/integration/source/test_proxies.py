@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from kubernetes.config import incluster_config
 
-from rayproxy.kube.api import ApiError, ApiServer, CredentialsError
+from rayproxy.kube.api import ApiError, ApiServer
 from rayproxy.kube.login import from_kubeconfig, in_cluster
+from rayproxy.kube.session import CredentialsError
 from tests.support.http import free_port
 from tests.support.reflecting import PATH, QUICK
 from tests.support.scripted import ScriptedApi, kubeconfig
