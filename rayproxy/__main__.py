@@ -17,9 +17,9 @@ from rayproxy.daemon import StartError
 from rayproxy.kube.api import ApiError
 from rayproxy.kube.session import CredentialsError
 from rayproxy.ledger.base import StoreError
-from rayproxy.name_policy import PolicyError
 from rayproxy.nginx.process import NginxError
 from rayproxy.nginx.templates import TemplateError
+from rayproxy.policy_file import PolicyError
 from rayproxy.sources.base import NotSyncedError, UnconfirmedError
 from rayproxy.validation_errors import reasons
 

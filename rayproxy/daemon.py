@@ -86,6 +86,7 @@ class App:
         self.threads.append(("names", self.ledger.run))
         best_effort = partial(BestEffort, self.reporter, said=set())
         self.endpoints = wiring.make_endpoints(settings, server, self.source, best_effort) if server else None
+        self.labels = wiring.make_labels(server, (self.signals.wake.set, self.reporter), self.reporter.forget)
         report: Report = self.reporter
         self.speaker: Speaker | None = None
         if server and settings.gateway_class:
@@ -104,7 +105,7 @@ class App:
         admin = self._admin()
         threads = [*self.threads, ("admin", admin.serve_forever)]
         threads += self.source.threads
-        beside = [each for each in (self.endpoints, self.speaker) if each]
+        beside = [each for each in (self.endpoints, self.speaker, self.labels) if each]
         threads += [thread for each in beside for thread in each.threads]
         for name, body in threads:
             threading.Thread(target=self._guard, args=(name, body), name=name, daemon=True).start()
@@ -142,8 +143,8 @@ class App:
         conf = wiring.nginx_conf(self.settings)
         check = partial(wiring.check_template, revisions=self.revisions, nginx=self.nginx, conf=conf)
         template = TemplateChoice(self.settings.template, check)
-        policy, grants = wiring.make_policy(self.settings), wiring.make_grants(self.settings)
-        config = Config(policy, conf, template, grants, self._answering)
+        policy, grants = wiring.make_policy(self.settings), wiring.make_grants(self.settings, self.labels)
+        config = Config(policy, conf, template, grants, self._answering, grants.confirm)
         return Reconciler(self.source, self.ledger, self.revisions, self.nginx, config)
 
     def _admin(self) -> WSGIServer:

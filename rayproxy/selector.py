@@ -1,13 +1,14 @@
-"""Match labels against a label selector, as the API server does, for manifests that have no API server.
+"""Match labels against a label selector, as the API server does, where no API server is asked.
 
 The language is that of apimachinery's labels.Parse: `a=b`, `a==b`, `a!=b`, `a in (b,c)`, `a notin (b,c)`, `a`, `!a`,
-`a>1`, `a<1`, joined by commas; `in` and `notin` are words like others where no operator can stand.
+`a>1`, `a<1`, joined by commas; `in` and `notin` are words like others where no operator can stand. What a
+LabelSelector has in its own form is an `expression`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from rayproxy.dns_names import DNS_1123_SUBDOMAIN
 
@@ -38,7 +39,20 @@ def parse_selector(text: str) -> Matcher:
     return lambda labels: all(term(labels) for term in terms)
 
 
-class _SyntaxError(Exception):
+def expression(key: str, operator: str, values: Collection[str]) -> Matcher:
+    """Return what an expression of a LabelSelector means; raise ValueError on what the API server would not take."""
+    _checked_key(key)
+    if operator in ("Exists", "DoesNotExist"):
+        if values:
+            raise ValueError(f"{operator} takes no values")
+        return _has(key) if operator == "Exists" else _lacks(key)
+    if not values:
+        raise ValueError(f"{operator} needs a list of values")
+    wanted = frozenset(value and _checked_value(value) for value in values)
+    return _is_in(key, wanted) if operator == "In" else _is_not_in(key, wanted)
+
+
+class _SyntaxError(ValueError):
     pass
 
 
@@ -72,24 +86,36 @@ def _requirement(tokens: _Tokens) -> Matcher:
     absent = tokens.next == "!" and bool(tokens.take("!"))
     key = _checked_key(tokens.word("a label's key"))
     if absent:
-        return lambda labels: key not in labels
+        return _lacks(key)
     if tokens.next in (_END, ","):
-        return lambda labels: key in labels
+        return _has(key)
     match tokens.take("=", "==", "!=", "in", "notin", "<", ">"):
         case "in":
-            values = _values(tokens)
-            return lambda labels: labels.get(key) in values
+            return _is_in(key, _values(tokens))
         case "notin":
-            values = _values(tokens)
-            return lambda labels: labels.get(key) not in values
+            return _is_not_in(key, _values(tokens))
         case "!=":
-            value = _value(tokens)
-            return lambda labels: labels.get(key) != value
+            return _is_not_in(key, frozenset({_value(tokens)}))
         case "<" | ">" as operator:
             return _compare(key, operator, _value(tokens))
         case _:
-            value = _value(tokens)
-            return lambda labels: labels.get(key) == value
+            return _is_in(key, frozenset({_value(tokens)}))
+
+
+def _has(key: str) -> Matcher:
+    return lambda labels: key in labels
+
+
+def _lacks(key: str) -> Matcher:
+    return lambda labels: key not in labels
+
+
+def _is_in(key: str, values: frozenset[str]) -> Matcher:
+    return lambda labels: labels.get(key) in values
+
+
+def _is_not_in(key: str, values: frozenset[str]) -> Matcher:
+    return lambda labels: labels.get(key) not in values
 
 
 def _compare(key: str, operator: str, value: str) -> Matcher:

@@ -12,12 +12,13 @@ from typing import Any
 
 from pydantic_settings import SettingsError
 
-from rayproxy import kinds
+from rayproxy import kinds, policy_file
 from rayproxy.gateway.proofs import Proofs
 from rayproxy.gateway.source import GatewaySource, Scope
 from rayproxy.gateway.speaker import Speaker
 from rayproxy.kinds.backend import Policy
 from rayproxy.kinds.base import Kind
+from rayproxy.kinds.grants import Grant
 from rayproxy.kube.api import ApiServer, Deadlines
 from rayproxy.kube.session import CredentialsError
 from rayproxy.ledger.base import Store
@@ -37,6 +38,7 @@ from rayproxy.sources.base import Source
 from rayproxy.sources.endpoints import EndpointSource
 from rayproxy.sources.kubernetes import ClusterSource
 from rayproxy.sources.manifests import ManifestSource
+from rayproxy.sources.namespaces import NamespaceSource
 from rayproxy.sources.reflector import Observer
 
 # What a location template of the operator's own says for some models alone.
@@ -172,9 +174,22 @@ def make_policy(settings: Settings) -> Policy:
     return Policy(settings.networks, unowned, _gateways(settings))
 
 
-def make_grants(settings: Settings) -> NamePolicy:
+def make_labels(
+    server: ApiServer | None, told: tuple[Callable[[], None], Observer], forget: Callable[[str], None] = lambda _: None
+) -> NamespaceSource | None:
+    """Make what knows the labels of namespaces, of which a folder of manifests says nothing."""
+    return NamespaceSource(server, told, forget) if server else None
+
+
+def make_grants(settings: Settings, labels: NamespaceSource | None) -> NamePolicy:
     """Say which names and how many routes a namespace may have; raise PolicyError."""
-    return NamePolicy(settings.name_policy, settings.max_routes_per_namespace)
+    return NamePolicy(settings.name_policy, settings.max_routes_per_namespace, labels)
+
+
+def read_grants(settings: Settings) -> tuple[Grant, ...]:
+    """Return what the name policy says, nothing where there is none; raise PolicyError."""
+    path = settings.name_policy
+    return policy_file.parse(path, policy_file.read(path), labels=settings.source == "kubernetes") if path else ()
 
 
 def nginx_conf(settings: Settings) -> render.NginxConf:

@@ -11,15 +11,15 @@ from http import HTTPStatus
 from pathlib import Path
 
 from rayproxy import wiring
-from rayproxy.cli.cluster_checks import Finding, permissions
+from rayproxy.cli.cluster_checks import Finding, labels, permissions
 from rayproxy.cli.gateway_checks import gateways
 from rayproxy.kube.api import PATIENT, ApiError, ApiServer
 from rayproxy.kube.session import CredentialsError
-from rayproxy.name_policy import PolicyError
 from rayproxy.nginx import render
 from rayproxy.nginx.process import NginxError
 from rayproxy.nginx.revisions import Revisions
 from rayproxy.nginx.templates import TemplateError, load_location
+from rayproxy.policy_file import PolicyError
 from rayproxy.settings import Settings, misspelt
 from rayproxy.sources.base import NotSyncedError
 
@@ -49,6 +49,8 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
     if refused:
         return  # every other answer would be the same
     yield from permissions(server, settings)
+    if _goes_by_labels(settings):
+        yield from labels(server)
     if settings.gateway_class:
         yield from gateways(server, settings)
 
@@ -105,7 +107,14 @@ def _apart(settings: Settings) -> Iterator[Revisions]:
 
 
 def _policy(settings: Settings) -> None:
-    wiring.make_grants(settings)
+    wiring.read_grants(settings)
+
+
+def _goes_by_labels(settings: Settings) -> bool:
+    try:
+        return any(grant.matches for grant in wiring.read_grants(settings))
+    except PolicyError:  # which is told by itself
+        return False
 
 
 def _not_for(settings: Settings) -> str:

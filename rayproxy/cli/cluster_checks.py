@@ -16,6 +16,7 @@ from rayproxy.model import Key, Resource
 from rayproxy.objects import UnreadableError, labels_of, read_key
 from rayproxy.selector import parse_selector
 from rayproxy.settings import Settings
+from rayproxy.sources.namespaces import RESOURCE
 
 Finding = tuple[str, str | None]
 PAGE = "100"  # objects
@@ -70,6 +71,15 @@ def _held_names(server: ApiServer, settings: Settings) -> Iterator[Finding]:
         yield f"may {verb} the ConfigMap {namespace}/{name} for held names", wrong(partial(may, server, attributes))
     path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
     yield f"the ConfigMap {namespace}/{name} for held names is there", wrong(partial(_there, server, path))
+
+
+def labels(server: ApiServer) -> Iterator[Finding]:
+    """Yield what is found where the name policy goes by labels of namespaces."""
+    mend = "apply the component deploy/namespace-labels beside deploy/, or name namespaces in the policy"
+    for verb in _VERBS:
+        attributes = {"group": "", "resource": RESOURCE, "verb": verb, "namespace": "", "name": ""}
+        what = f"may {verb} {RESOURCE} in all namespaces, for the name policy"
+        yield what, wrong(partial(may, server, attributes, mend))
 
 
 def _there(server: ApiServer, path: str) -> None:

@@ -6,6 +6,7 @@ import difflib
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic_settings import SettingsConfigDict
@@ -13,6 +14,7 @@ from pydantic_settings import SettingsConfigDict
 from rayproxy import wiring
 from rayproxy.cli.claims import held
 from rayproxy.kinds import settle
+from rayproxy.kinds.grants import Grants
 from rayproxy.kube.api import PATIENT
 from rayproxy.model import Route, Snapshot
 from rayproxy.nginx.render import File, render
@@ -47,10 +49,9 @@ class Render(Settings):
 
     def _files(self) -> Mapping[str, File]:
         template, _ = TemplateChoice(self.template, lambda _: None)()
-        snapshot = look(self)
+        snapshot, grants = look(self)
         for problem in snapshot.problems:
             print(f"skipped: {problem}", file=sys.stderr)
-        grants, _ = wiring.make_grants(self)()
         decisions = settle(snapshot, wiring.make_policy(self), held(self), grants).decisions
         for decision in decisions:
             if not isinstance(decision, Route):
@@ -69,8 +70,15 @@ class Render(Settings):
         return 1 if lines else 0
 
 
-def look(settings: Settings) -> Snapshot:
-    """Look at the source once, without a daemon."""
+def look(settings: Settings) -> tuple[Snapshot, Grants]:
+    """Look at the source and at the name policy once, without a daemon."""
     server = wiring.make_api(settings, PATIENT) if settings.source == "kubernetes" else None
-    source = wiring.make_source(settings, server, Nobody(), threading.Event())
-    return source.confirm()
+    wake = threading.Event()
+    source = wiring.make_source(settings, server, Nobody(), wake)
+    labels = wiring.make_labels(server, (wake.set, Nobody()))
+    policy = wiring.make_grants(settings, labels)
+    snapshot = source.confirm()
+    if labels:
+        labels.look()
+    grants, problems = policy()
+    return replace(snapshot, problems=(*snapshot.problems, *problems)), grants

@@ -36,8 +36,8 @@ LARGE = 1000  # routes; below, nginx -t on the whole takes some 30 ms
 class Config:
     """What a cycle goes by besides the objects.
 
-    `template` and `grants` return what to use now, and what is wrong with it; `answering` returns a route with its
-    requests for those alone of whom it is known that they answer.
+    `template` and `grants` return what to use now, and what is wrong with it; `confirm` looks again at what the grants
+    go by; `answering` returns a route with its requests for those alone of whom it is known that they answer.
     """
 
     policy: Policy
@@ -45,6 +45,7 @@ class Config:
     template: Callable[[], tuple[LocationTemplate, tuple[str, ...]]]
     grants: Callable[[], tuple[Grants, tuple[str, ...]]]
     answering: Callable[[Route], Route] = lambda route: route
+    confirm: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,9 @@ class Reconciler:
         held = self._hold(desired, current)
         changes = plan(current.sums, held.sums)
         if vanishes_at_once(current.routes, changes):
-            held = self._hold(self._desire(self.source.confirm(), current), current)
+            snapshot = self.source.confirm()
+            self.config.confirm()
+            held = self._hold(self._desire(snapshot, current), current)
             changes = plan(current.sums, held.sums)
         return held, changes
 

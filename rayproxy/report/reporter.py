@@ -151,6 +151,12 @@ class Reporter:
         if len(told) < MAX_REFUSALS:
             told.add(message)
 
+    def forget(self, resource: str) -> None:
+        """Note that nothing is asked of a resource any more, so that nobody waits for its answer."""
+        self._dated.discard(resource)
+        self._silent.pop(resource, None)
+        self._metrics.contact.remove(resource)
+
     def repaired(self, resource: str, count: int) -> None:
         """Note that a relist found what the watch had not told."""
         self._metrics.repairs.labels(resource).inc(count)

@@ -133,6 +133,10 @@ class Reflector(Generic[T]):
         """Let `run` end at its next turn."""
         self._stop.set()
 
+    def resume(self) -> None:
+        """Take back a stop that `run` has not come to yet; else it may be called again, and goes on where it was."""
+        self._stop.clear()
+
     def run(self) -> None:
         """List and watch until stopped; whatever the API server does, try again."""
         while not self._stop.is_set():

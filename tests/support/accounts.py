@@ -27,6 +27,15 @@ class Account:
         binding = {"metadata": {"name": role}, "subjects": [subject], "roleRef": reference}
         self.cluster.call("POST", f"{path}/rolebindings", binding)
 
+    def allow_everywhere(self, role: str, rules: list[dict[str, Any]]) -> None:
+        """Give it a role in all namespaces, and of what is in none."""
+        path, name = f"/apis/{GROUP}/v1", f"{role}-of-{self.namespace}"
+        self.cluster.call("POST", f"{path}/clusterroles", {"metadata": {"name": name}, "rules": rules})
+        subject = {"kind": "ServiceAccount", "name": NAME, "namespace": self.namespace}
+        reference = {"apiGroup": GROUP, "kind": "ClusterRole", "name": name}
+        binding = {"metadata": {"name": name}, "subjects": [subject], "roleRef": reference}
+        self.cluster.call("POST", f"{path}/clusterrolebindings", binding)
+
     def token(self) -> str:
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
         path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{NAME}/token"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,20 @@ def render(folder: str) -> list[Manifest]:
     assert done.returncode == 0, done.stderr.decode()
     assert not done.stderr, f"kustomize warns: {done.stderr.decode()}"
     return list(yaml.safe_load_all(done.stdout))
+
+
+def with_component(
+    folder: Path, component: str, overlay: str = "all-namespaces", namespace: str = ""
+) -> list[Manifest]:
+    """Return deploy/ with one of its components, as an overlay of one's own has it, in a namespace of its own too."""
+    shutil.copytree(ROOT / "deploy", folder / "deploy")
+    own = folder / "own"
+    own.mkdir()
+    namespace = namespace or ("rayproxy" if overlay == "all-namespaces" else "models")
+    head = f"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: {namespace}\n"
+    text = f"resources: [../deploy/overlays/{overlay}]\ncomponents: [../deploy/{component}]\n"
+    (own / "kustomization.yaml").write_text(head + text)
+    return render(str(own))
 
 
 def one(manifests: list[Manifest], kind: str, name: str = "rayproxy") -> Manifest:

@@ -177,14 +177,7 @@ def make_class(cluster: Cluster, name: str, controller: str = CONTROLLER) -> str
 
 def rendered(folder: Path, overlay: str = "all-namespaces", namespace: str = "") -> list[deploy.Manifest]:
     """Return deploy/ with its component for Gateways, as an overlay of one's own has it, in its own namespace too."""
-    shutil.copytree(deploy.ROOT / "deploy", folder / "deploy")
-    own = folder / "own"
-    own.mkdir()
-    namespace = namespace or ("rayproxy" if overlay == "all-namespaces" else "models")
-    head = f"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: {namespace}\n"
-    text = f"resources: [../deploy/overlays/{overlay}]\ncomponents: [../deploy/gateway/{overlay}]\n"
-    (own / "kustomization.yaml").write_text(head + text)
-    return deploy.render(str(own))
+    return deploy.with_component(folder, f"gateway/{overlay}", overlay, namespace)
 
 
 @dataclass

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rayproxy.name_policy import MAX_BYTES, NamePolicy, PolicyError
+from rayproxy.name_policy import NamePolicy
+from rayproxy.policy_file import MAX_BYTES, PolicyError
 
 GOOD = "- namespaces: [team-a]\n  names: [chat, 'a-*']\n"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support import gatewayapi
+import pytest
+
+from tests.support import deploy, gatewayapi
 
 
 def test_in_a_namespace_of_ones_own_every_permission_is_given_to_the_service_account_there(tmp_path: Path):
@@ -14,3 +16,15 @@ def test_in_a_namespace_of_ones_own_every_permission_is_given_to_the_service_acc
     assert [each["subjects"] for each in bindings] == [
         [{"kind": "ServiceAccount", "name": "rayproxy", "namespace": "team-proxy"}] for _ in bindings
     ]
+
+
+@pytest.mark.parametrize("overlay", ["all-namespaces", "one-namespace"])
+def test_the_component_for_labels_of_namespaces_adds_that_they_may_be_listed_and_watched(tmp_path: Path, overlay: str):
+    rendered = deploy.with_component(tmp_path, "namespace-labels", overlay, "team-proxy")
+    added = [each for each in rendered if each["metadata"]["name"] == "rayproxy-namespaces"]
+    assert [each["kind"] for each in added] == ["ClusterRole", "ClusterRoleBinding"]
+    role, binding = added
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]}]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "rayproxy", "namespace": "team-proxy"}]
+    assert binding["roleRef"]["name"] == "rayproxy-namespaces"
+    assert len(rendered) == len(deploy.render(f"deploy/overlays/{overlay}")) + len(added)
