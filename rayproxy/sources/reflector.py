@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -199,10 +199,8 @@ class Reflector(Generic[T]):
         before, checks_the_watch = self.items(), not self._in_doubt
         items = self.refresh()
         self._relist_at = time.monotonic() + random.uniform(*self._timing.relist)  # noqa: S311
-        if before is not None and checks_the_watch:
-            differ = {key for key, _ in before.items() ^ items.items()}
-            if differ:
-                self._observer.repaired(self.resource.name, len(differ))
+        if before is not None and checks_the_watch and (count := _count_different(before, items)):
+            self._observer.repaired(self.resource.name, count)
 
     def _watch(self) -> None:
         started, version = time.monotonic(), self._version
@@ -320,6 +318,12 @@ class Reflector(Generic[T]):
         self._failures[kind] += 1
         self._stop.wait(max(min(wait, timing.backoff_cap), min(error.retry_after or 0.0, timing.retry_after_cap)))
         self._paused = time.monotonic()
+
+
+def _count_different(before: Mapping[Key, T], now: Mapping[Key, T]) -> int:
+    """Count what came, went or changed; not by sets of pairs, for values such as labels are dicts."""
+    changed = sum(before[key] != now[key] for key in before.keys() & now.keys())
+    return changed + len(before.keys() ^ now.keys())
 
 
 def _next_limit(limit: int, objects: int, size: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -13,13 +13,10 @@ import pytest
 from rayproxy.kinds.grants import Labels
 from rayproxy.sources.base import UnconfirmedError
 from rayproxy.sources.namespaces import MAX_LABELS, PATH, NamespaceSource
+from rayproxy.sources.reflector import ReflectorConfig
 from tests.support.reflecting import FAST, Diary, anonymous
 from tests.support.scripted import ScriptedApi, refuse
 from tests.support.waiting import stays, until
-
-
-class QuickSource(NamespaceSource):
-    timing = FAST
 
 
 @dataclass
@@ -27,11 +24,13 @@ class Watched:
     """Hold a source whose thread runs, and what it told."""
 
     api: ScriptedApi
+    timing: ReflectorConfig = FAST
     diary: Diary = field(default_factory=Diary)
     forgotten: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.source = QuickSource(anonymous(self.api.url), (self.diary.wake, self.diary), self.forgotten.append)
+        self.source = NamespaceSource(anonymous(self.api.url), (self.diary.wake, self.diary), self.forgotten.append)
+        self.source.timing = self.timing
         [(name, body)] = self.source.threads
         self.thread = threading.Thread(target=body, name=name, daemon=True)
         self.thread.start()
@@ -136,6 +135,29 @@ def test_what_is_forbidden_is_unknown_and_what_was_known_stays(api: ScriptedApi,
     assert watched.source.known() == {"one": {"team": "a"}}
     with pytest.raises(UnconfirmedError, match=r"GET /api/v1/namespaces: 403"):
         watched.source.look()
+
+
+@pytest.mark.fault(166)
+def test_a_list_now_and_then_finds_labels_that_the_watch_did_not_tell(api: ScriptedApi):
+    for name in ("beat", "changed", "gone"):
+        api.put(PATH, namespace(name, team="a"))
+    watched = Watched(api, replace(FAST, relist=(1.2, 1.2)))
+    watched.source.need(needed=True)
+    watched.until_watching()
+    del api.objects[PATH]["gone"]  # these three without an event
+    api.objects[PATH] |= {"changed": namespace("changed", team="b"), "new": namespace("new")}
+
+    def found() -> bool:
+        api.put(PATH, namespace("beat", team="a"))  # a heartbeat, so that the watch is alive and well
+        return watched.source.known() == {"beat": {"team": "a"}, "changed": {"team": "b"}, "new": {}}
+
+    until("listed again", found)
+    until("told, and watched anew", lambda: watched.diary.repairs == [3] and len(api.watch_requests) >= 2)
+    assert watched.thread.is_alive()
+    watched.source.stop()
+    api.close()
+    watched.thread.join(10)
+    assert not watched.thread.is_alive()
 
 
 def test_a_look_finds_what_no_watch_has_told(api: ScriptedApi):
