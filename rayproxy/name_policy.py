@@ -94,7 +94,10 @@ class NamePolicy:
         return self._good, (f"{words}; until then what was granted before is",)
 
     def _resolved(self, labels: Mapping[str, Labels | None]) -> Grants:
-        if self._good is None or self._made_of != (self._listed, labels):
+        listed, known = self._made_of
+        if self._good is None or listed is not self._listed:
             self._good = resolve(self._listed, labels, self._most)
-            self._made_of = self._listed, labels
+        elif known != labels:
+            self._good = self._good.relabelled(labels)
+        self._made_of = self._listed, labels
         return self._good

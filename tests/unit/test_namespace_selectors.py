@@ -231,6 +231,37 @@ def test_a_change_of_labels_is_taken_and_nothing_is_worked_out_twice(path: Path)
     assert grants.allow("new", "a-1")
 
 
+class Counted(dict[str, str]):
+    """Labels that count how often a selector looks at them."""
+
+    looks = 0
+
+    def get(self, key: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        self.looks += 1
+        return super().get(key, default)
+
+
+def test_a_change_of_labels_is_worked_out_for_those_namespaces_alone_that_have_others(path: Path):
+    path.write_text(BY_LABEL + BY_NAME)
+    same, relabelled, gone = Counted(team="a"), Counted(team="a"), Counted(team="a")
+    known = Known({"same": same, "relabelled": relabelled, "gone": gone})
+    policy = NamePolicy(path, 3, known)
+    grants, _ = policy()
+    assert all(grants.allow(namespace, "a-1") for namespace in ("same", "relabelled", "gone"))
+    assert not grants.allow("new", "a-1")
+    known.labels = {"same": same, "relabelled": {"team": "b"}, "new": {"team": "a"}}
+    later, _ = policy()
+    allowed = [namespace for namespace in ("same", "relabelled", "gone", "new") if later.allow(namespace, "a-1")]
+    assert allowed == ["same", "new"]
+    assert later.allow("old", "chat")
+    assert later.most == 3
+    assert [each.looks for each in (same, relabelled, gone)] == [1, 1, 1]
+    assert grants.allow("relabelled", "a-1"), "what was granted before is another matter"
+    path.write_text(BY_LABEL.replace("a-*", "b-*"))
+    last, _ = policy()
+    assert [last.allow("same", name) for name in ("a-1", "b-1")] == [False, True]
+
+
 @pytest.mark.parametrize("entry", [BY_NAME, "- {namespaceSelector: {}, names: [chat]}\n"])
 def test_labels_are_not_needed_where_no_entry_asks_for_one(path: Path, entry: str):
     path.write_text(entry)
