@@ -27,16 +27,16 @@ def render(folder: str) -> list[Manifest]:
 
 
 def with_component(
-    folder: Path, component: str, overlay: str = "all-namespaces", namespace: str = ""
+    folder: Path, component: str, overlay: str = "all-namespaces", namespace: str = "", more: str = ""
 ) -> list[Manifest]:
     """Return deploy/ with one of its components, as an overlay of one's own has it, in a namespace of its own too."""
-    shutil.copytree(ROOT / "deploy", folder / "deploy")
+    shutil.copytree(ROOT / "deploy", folder / "deploy", dirs_exist_ok=True)
     own = folder / "own"
-    own.mkdir()
+    own.mkdir(exist_ok=True)
     namespace = namespace or ("rayproxy" if overlay == "all-namespaces" else "models")
     head = f"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: {namespace}\n"
     text = f"resources: [../deploy/overlays/{overlay}]\ncomponents: [../deploy/{component}]\n"
-    (own / "kustomization.yaml").write_text(head + text)
+    (own / "kustomization.yaml").write_text(head + text + more)
     return render(str(own))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,16 @@ def test_the_component_for_labels_of_namespaces_adds_that_they_may_be_listed_and
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "rayproxy", "namespace": "team-proxy"}]
     assert binding["roleRef"]["name"] == "rayproxy-namespaces"
     assert len(rendered) == len(deploy.render(f"deploy/overlays/{overlay}")) + len(added)
+
+
+def test_with_the_patch_that_stands_there_two_proxies_of_one_cluster_may_list_namespaces_both(tmp_path: Path):
+    text = (deploy.ROOT / "deploy/namespace-labels/kustomization.yaml").read_text()
+    patch = "\n".join(re.findall(r"^#   (patches:|  .*(?:target|patch): .*)$", text, re.MULTILINE)) + "\n"
+    bound = []
+    for team in ("team-a", "team-b"):
+        own = patch.replace("team-a", team)
+        rendered = deploy.with_component(tmp_path, "namespace-labels", "one-namespace", team, own)
+        [binding] = [each for each in rendered if each["kind"] == "ClusterRoleBinding"]
+        deploy.one(rendered, "ClusterRole", binding["roleRef"]["name"])
+        bound.append((binding["metadata"]["name"], binding["subjects"][0]["namespace"]))
+    assert bound == [("rayproxy-namespaces-team-a", "team-a"), ("rayproxy-namespaces-team-b", "team-b")]
