@@ -101,7 +101,7 @@ def read(path: Path) -> bytes:
 def parse(path: Path, text: bytes, *, labels: bool) -> tuple[Grant, ...]:
     """Return what the text grants; raise PolicyError, also for what goes by labels where nobody knows any."""
     try:
-        found = documents(text)
+        found = documents(text, unique=True)  # a selector's part that is lost would grant more than is written
     except ValueError as error:
         raise PolicyError(f"the name policy {path} is not YAML: {error}") from error
     if len(found) > 1:

@@ -65,11 +65,23 @@ _Loader.yaml_constructors = {
 }
 
 
-def documents(text: str | bytes) -> list[object]:
-    """Return every document, None for one that is empty; raise ValueError with the line."""
+class _UniqueLoader(_Loader):
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse a key that stands in a mapping twice: what stands under all but the last one would be lost."""
+        super().flatten_mapping(node)
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                words = f"the key {key.value[:40]!r} stands here a second time"
+                raise yaml.constructor.ConstructorError(None, None, words, key.start_mark)
+            seen.add(key.value)
+
+
+def documents(text: str | bytes, *, unique: bool = False) -> list[object]:
+    """Return every document, None for an empty one; raise ValueError with the line, for a key twice if `unique`."""
     try:
         _check_depth(text)
-        return list(yaml.load_all(text, _Loader))
+        return list(yaml.load_all(text, _UniqueLoader if unique else _Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
