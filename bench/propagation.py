@@ -5,14 +5,15 @@ Both speak to the same API server, one after the other, so that neither takes th
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import json
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +42,24 @@ class Contestant:
     reloads: Callable[[], int]
 
 
-def main(samples: int = 9, sizes: tuple[int, ...] = (20, 5000), burst: int = 300) -> dict[str, object]:
-    """Run all, print a table, return the figures."""
-    figures: dict[str, object] = {}
+Contest = Callable[[Cluster], AbstractContextManager[Contestant]]
+
+
+def main() -> None:
+    """Read the arguments, run."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0])
+    parser.add_argument("--samples", type=int, default=9, help="new routes that are timed, each after calm")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[20, 5000], help="services that are there already")
+    parser.add_argument("--burst", type=int, default=300, help="services that are made at once")
+    parser.add_argument("--alone", action="store_true", help="without the plain script beside it")
+    arguments = parser.parse_args()
+    contests = (rayproxy,) if arguments.alone else (plain_script, rayproxy)
+    run(arguments.samples, sorted(arguments.sizes), arguments.burst, contests)
+
+
+def run(samples: int, sizes: Sequence[int], burst: int, contests: Sequence[Contest]) -> None:
+    """Run all, print the figures."""
+    bursts: dict[str, object] = {}
     with local_api_server(("--max-requests-inflight=10000", "--max-mutating-requests-inflight=10000")) as cluster:
         cluster.install_crd(CRD)
         upstream = Upstream(host="0.0.0.0", name="bench")
@@ -54,22 +70,19 @@ def main(samples: int = 9, sizes: tuple[int, ...] = (20, 5000), burst: int = 300
                 list(pool.map(world.routed, (f"s{number:05d}" for number in range(made, size))))
                 made = size
                 medians, starts = {}, {}
-                for contest in (plain_script, rayproxy):
+                for contest in contests:
                     begun = time.perf_counter()
                     with contest(cluster) as one:
                         wait_routed(one, f"s{size - 1:05d}", 300)
                         starts[one.name] = round(time.perf_counter() - begun, 1)
                         medians[one.name] = propagation(one, world, samples, size)
                         if size == sizes[0]:
-                            figures[f"burst, {one.name}"] = at_once(one, world, pool, burst)
-                figures[f"{size} services"] = medians
+                            bursts[one.name] = at_once(one, world, pool, burst)
                 print(f"{size} services, seconds from a start to the last route: {starts}", flush=True)
                 print(f"{size} services: " + compare(medians), flush=True)
         upstream.close()
-    for name, value in figures.items():
-        if name.startswith("burst"):
-            print(f"{name}: {value}", flush=True)
-    return figures
+    for name, value in bursts.items():
+        print(f"burst, {name}: {value}", flush=True)
 
 
 def propagation(one: Contestant, world: KubeRay, samples: int, size: int) -> dict[str, float]:
@@ -145,11 +158,8 @@ def plain_script(cluster: Cluster) -> Iterator[Contestant]:
 
 
 def compare(medians: dict[str, dict[str, float]]) -> str:
-    """Return the medians and their ratio in words."""
-    script, ours = medians["script"], medians["rayproxy"]
+    """Return the medians, and their ratio where there are two, in words."""
     cells = [f"{name} {m['median']:.0f} ms ({m['min']:.0f} to {m['max']:.0f})" for name, m in medians.items()]
-    return f"{', '.join(cells)}, script / rayproxy = {script['median'] / ours['median']:.2f}"
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(), indent=2))
+    if "script" in medians:
+        cells.append(f"script / rayproxy = {medians['script']['median'] / medians['rayproxy']['median']:.2f}")
+    return ", ".join(cells)
