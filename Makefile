@@ -47,6 +47,16 @@ lint-serving: install-serving install-test ## mypy on the model server, its benc
 inference-zip: ## build/inference-HASH.zip: the working_dir of a RayService
 	@python3 tools/inference_zip.py
 
+# syft at one version, checked against Go's checksum database: some 3 minutes of a processor the first time.
+SYFT := github.com/anchore/syft/cmd/syft@v1.57.1
+.PHONY: sbom
+sbom: ## build/sbom.spdx.json: what packages are in an image (wants Docker and Go): make sbom IMAGE=rayproxy:0.1.0
+	@[ -n "$(IMAGE)" ] || { echo "sbom: name an image: make sbom IMAGE=rayproxy:0.1.0" >&2; exit 2; }
+	@command -v go > /dev/null || { echo "sbom: Go builds syft, and there is no go on the PATH" >&2; exit 2; }
+	@mkdir -p build && trap 'rm -f build/image.tar' EXIT && docker save --output build/image.tar "$(IMAGE)" && \
+		go run $(SYFT) scan --quiet docker-archive:build/image.tar --source-name "$(IMAGE)" --output spdx-json=build/sbom.spdx.json
+	@python3 -c 'import json; print("build/sbom.spdx.json:", len(json.load(open("build/sbom.spdx.json"))["packages"]), "packages")'
+
 .PHONY: model-context
 model-context: ## check a model, and build/model, the build context of Dockerfile.model: make model-context BASE_MODEL=... CHECKPOINT=...
 	@python3 tools/model_context.py --base-model "$(BASE_MODEL)" --checkpoint "$(CHECKPOINT)"
