@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import gc
 import os
 import signal
 import threading
@@ -38,6 +39,9 @@ from rayproxy.sources.filewatcher import watched
 HEARTBEAT = 180.0  # s without a turn of the loop after which the process is better started anew
 STOP_GRACE = 2.0  # s for a managed nginx to end its streams, and as long again to end at all
 PR_SET_DUMPABLE = 4  # prctl(2)
+# New objects before Python's collector looks for cycles. With its own 700 it looked, in a change of 5,000 routes,
+# twice through all that is held: a fifth of the time, and in vain, for there are hardly any cycles.
+GARBAGE = 10_000
 
 
 class StartError(Exception):
@@ -47,6 +51,7 @@ class StartError(Exception):
 def run(settings: Settings) -> int:
     """Run the daemon until it is told to stop; return its exit code."""
     log.configure(settings.log_level)
+    gc.set_threshold(GARBAGE)
     if settings.template == "documented":
         structlog.get_logger().warning("the location template `documented` is called `regex` now")
     for variable, setting in misspelt().items():
