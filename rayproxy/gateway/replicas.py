@@ -103,13 +103,13 @@ def _lacks(name: str, proof: str, entry: Entry | None, now: float) -> str:
 def _entry(value: object) -> Entry | None:
     try:
         found = json.loads(value) if isinstance(value, str) else None
-    except (ValueError, RecursionError):
+        at = dt.datetime.fromisoformat(instant(text(found, "at"))).timestamp()
+    except (ValueError, RecursionError):  # the former also of a thirteenth month, and of no time at all
         return None
-    at, proven = instant(text(found, "at")), dig(found, "proven")
-    if not at or not isinstance(proven, list):
+    proven = dig(found, "proven")
+    if not isinstance(proven, list):
         return None
-    tokens = frozenset(each for each in proven if isinstance(each, str))
-    return Entry(int(dt.datetime.fromisoformat(at).timestamp()), tokens)
+    return Entry(int(at), frozenset(each for each in proven if isinstance(each, str)))
 
 
 SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", read_ready)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,6 +103,13 @@ def test_an_entry_is_read_as_it_was_written():
 @given(st.text() | st.sampled_from(['{"at": 1}', '{"at": "2026-01-01T00:00:00Z"}', "[]", "null", "[" * 9999]))
 def test_what_is_no_entry_says_nothing(text: str):
     assert read_entries({"data": {"a": text}}) == {}
+
+
+@pytest.mark.fault(121)
+@pytest.mark.parametrize("at", ["2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-06-30T23:59:60Z"])
+def test_an_entry_of_a_time_that_no_calendar_has_says_nothing_and_takes_no_other_with_it(at: str):
+    data = {"a": json.dumps({"at": at, "proven": ["t"]}), "b": replicas.write(["u"], NOW)}
+    assert read_entries({"data": data}) == {"b": entry("u")}
 
 
 @pytest.mark.fault(121)
