@@ -149,13 +149,14 @@ class Reflector(Generic[T]):
 
     def refresh(self) -> dict[Key, T]:
         """List once, page by page, past the watch; keep and return what is there; raise ApiError."""
+        known = self._version  # when it was asked
         for _ in range(3):
             try:
-                return self._keep(*self._pages())
+                return self._keep(*self._pages(), known)
             except ApiError as error:
                 if error.status != HTTPStatus.GONE:  # a page's token expired: from the start, no half list
                     raise
-        return self._keep(*self._pages())
+        return self._keep(*self._pages(), known)
 
     def _pages(self) -> tuple[dict[Key, T], tuple[str, ...], str]:
         items: dict[Key, T] = {}
@@ -171,8 +172,12 @@ class Reflector(Generic[T]):
                 return items, problems, str(page.metadata.get("resourceVersion") or "")
             limit = _next_limit(limit, len(items) - before, page.size)
 
-    def _keep(self, items: dict[Key, T], problems: tuple[str, ...], version: str) -> dict[Key, T]:
+    def _keep(self, items: dict[Key, T], problems: tuple[str, ...], version: str, known: str) -> dict[Key, T]:
         with self._lock:
+            if _number(known) <= _number(version) < _number(self._version):
+                # No lagging replica: the watch told more while the list came. That is newer, and stays; what either
+                # has may be there, and what has gone meanwhile goes with the next look.
+                return {**items, **(self._items or {})}
             self._doubt(version)
             before, self._items, self._version = self._items, items, version
         if before != items or problems != self.problems:

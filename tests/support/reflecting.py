@@ -29,9 +29,9 @@ def rayservice(name: str, **metadata: Any) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "default", **created, **metadata}, "spec": {}}
 
 
-def anonymous(url: str) -> ApiServer:
+def anonymous(url: str, deadlines: Deadlines = QUICK) -> ApiServer:
     """Return a client that needs no login."""
-    return ApiServer(lambda: Login(url), 60.0, QUICK)
+    return ApiServer(lambda: Login(url), 60.0, deadlines)
 
 
 @dataclass
@@ -63,11 +63,13 @@ class Diary:
 class Reflection:
     """Run a reflector of RayServices against a scripted API server, or through `url` to it."""
 
-    def __init__(self, api: ScriptedApi, timing: ReflectorConfig = FAST, url: str = "") -> None:
+    def __init__(
+        self, api: ScriptedApi, timing: ReflectorConfig = FAST, url: str = "", deadlines: Deadlines = QUICK
+    ) -> None:
         self.api = api
         self.diary = Diary()
         self.reflector: Reflector[RayService] = Reflector(
-            anonymous(url or api.url), listed(RAYSERVICES, "", None), self.diary.wake, self.diary, timing
+            anonymous(url or api.url, deadlines), listed(RAYSERVICES, "", None), self.diary.wake, self.diary, timing
         )
         self._thread = threading.Thread(target=self.reflector.run, daemon=True)
 

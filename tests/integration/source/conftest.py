@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from rayproxy.kube.api import Deadlines
 from rayproxy.sources.reflector import ReflectorConfig
-from tests.support.reflecting import FAST, Reflection
+from tests.support.reflecting import FAST, QUICK, Reflection
 from tests.support.scripted import ScriptedApi
 from tests.support.tcpproxy import TcpProxy
 
@@ -32,8 +33,8 @@ def reflect(api: ScriptedApi) -> Iterator[Callable[..., Reflection]]:
     """Return a function that starts a reflector; what the test scripts before is what it meets."""
     made: list[Reflection] = []
 
-    def start(timing: ReflectorConfig = FAST, url: str = "") -> Reflection:
-        made.append(Reflection(api, timing, url))
+    def start(timing: ReflectorConfig = FAST, url: str = "", deadlines: Deadlines = QUICK) -> Reflection:
+        made.append(Reflection(api, timing, url, deadlines))
         return made[-1].start()
 
     yield start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rayproxy.kube.api import ApiError
+from rayproxy.kube.api import ApiError, Deadlines
 from tests.support.reflecting import PATH, QUICK, Reflection, anonymous, rayservice
 from tests.support.scripted import ScriptedApi, hold, page, raw, refuse
 from tests.support.tcpproxy import TcpProxy
@@ -244,3 +245,25 @@ def test_what_a_watch_has_told_while_a_list_was_confirmed_is_not_undone(api: Scr
     api.version = 800
     api.put(PATH, rayservice("d"))
     reflection.until_names("b", "d")
+
+
+@pytest.mark.fault(20)
+def test_a_watch_that_tells_more_while_a_list_comes_is_no_replica_that_lags(api: ScriptedApi, reflect: Reflect):
+    """Where many objects go at once the watch tells all the while, just when a list is to confirm that."""
+    api.put(PATH, rayservice("a"))
+    api.put(PATH, rayservice("b"))
+    older = page([rayservice("a"), rayservice("b")], api.version)
+    reflection = reflect(deadlines=Deadlines())
+    reflection.until_watching()
+
+    def outrun(connection: socket.socket) -> None:
+        api.delete(PATH, "b")
+        api.put(PATH, rayservice("c"))
+        reflection.until_names("a", "c")
+        older(connection)
+
+    api.lists.append(outrun)
+    confirmed = reflection.reflector.refresh()
+    assert {key.name for key in confirmed} == {"a", "b", "c"}, "b was there when the list was made"
+    assert reflection.names == {"a", "c"}, "what the watch told is newer"
+    assert api.list_requests[1:], "it was the list that the watch outran"
