@@ -73,6 +73,22 @@ def test_what_the_authors_forbid_is_said_as_little_as_by_transformers(forbidding
         assert whole(running, prompt=prompt, **biased) == [text]
 
 
+@pytest.mark.parametrize("engine", ["continuous", "generate"])
+def test_advice_in_the_configuration_of_a_model_without_another_file_is_followed_as_by_transformers(
+    base, tmp_path, serve, engine
+):
+    folder = loads.copy(base, tmp_path / "model")
+    (folder / "generation_config.json").unlink()
+    loads.edit_json(folder / "config.json", repetition_penalty=1.8, suppress_tokens=[319])
+    running = serve(model_dir=folder, engine=engine)
+    decode, prompt = running.server.tokenizer.decode, [5, 6, 7]
+    peers = loads.from_transformers(folder).generate(torch.tensor([prompt]), max_new_tokens=30, do_sample=False)
+    text = decode(peers[0].tolist()).removeprefix(decode(prompt))
+    plain = loads.from_transformers(base).generate(torch.tensor([prompt]), max_new_tokens=30, do_sample=False)
+    assert decode(plain[0].tolist()).removeprefix(decode(prompt)) != text
+    assert whole(running, prompt=prompt, temperature=0, max_tokens=30) == [text]
+
+
 def test_log_probabilities_are_the_same_from_both_engines(both):
     body = {"prompt": "The", "max_tokens": 8, "temperature": 0, "logprobs": 3}
     first, second = (running.post("/v1/completions", body).json()["choices"][0]["logprobs"] for running in both)

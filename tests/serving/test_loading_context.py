@@ -1,5 +1,6 @@
 """The longest context, and the authors' advice: as the model's own files have it."""
 
+import dataclasses
 import json
 
 import loads
@@ -217,6 +218,8 @@ def test_a_model_whose_authors_forbid_more_tokens_than_the_engine_can_is_refused
     check_suppressed(range(9), Vocabulary(9, 9), "continuous")
     with pytest.raises(ValueError, match=r"engine vllm: generation_config\.json forbids 4 tokens .* can forbid 3"):
         check_suppressed({1, 2, 3, 4}, some, "vllm")
+    with pytest.raises(ValueError, match=r"engine vllm: config\.json forbids 4 tokens .* can forbid 3"):
+        check_suppressed({1, 2, 3, 4}, some, "vllm", "config.json")
 
 
 @pytest.mark.parametrize(
@@ -287,6 +290,27 @@ def test_without_a_file_the_ids_are_those_of_the_configuration(base, tmp_path):
     assert loading.read_advice(Folders(folder, None, (folder,))).stop_ids == {9}
 
 
+@pytest.mark.parametrize(
+    ("top", "text"),
+    [
+        ({"repetition_penalty": 1.8, "do_sample": True, "temperature": 0.5, "top_k": 7, "top_p": 0.9}, {}),
+        ({"suppress_tokens": [244, 7], "bad_words_ids": [[9]], "no_repeat_ngram_size": 2}, {}),
+        ({"eos_token_id": None, "temperature": None}, {"eos_token_id": 9, "temperature": 0.5}),
+        ({"eos_token_id": 5, "top_k": 7}, {"eos_token_id": 9, "top_k": 8, "suppress_tokens": [3]}),
+    ],
+    ids=str,
+)
+def test_without_a_file_the_advice_is_what_transformers_takes_from_the_configuration(tmp_path, top, text):
+    from transformers import GenerationConfig
+
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **top, "text_config": text}))
+    peers = GenerationConfig.from_pretrained(tmp_path, config_file_name="config.json", _from_model_config=True)
+    peers.save_pretrained(tmp_path / "saved")
+    advice, same = (loading.read_advice(Folders(folder, None, (folder,))) for folder in (tmp_path, tmp_path / "saved"))
+    assert advice == dataclasses.replace(same, file="config.json")
+    assert advice.sampling or advice.suppressed
+
+
 def test_the_adapters_own_advice_wins(base, adapter, tmp_path):
     folder = loads.copy(adapter, tmp_path / "adapter")
     (folder / "generation_config.json").write_text('{"temperature": 0.3}')
@@ -302,6 +326,15 @@ def test_a_start_warns_once_and_by_name_of_advice_that_nothing_here_follows(base
     assert "generation_config.json" in told[0]
     assert "num_beams" in told[0]
     assert not any(name in told[0] for name in ("top_k", "max_length", "eos_token_id"))
+
+
+def test_a_start_names_the_configuration_where_the_advice_is_in_it(base, tmp_path, serve, caplog):
+    folder = loads.copy(base, tmp_path / "model")
+    (folder / "generation_config.json").unlink()
+    loads.edit_json(folder / "config.json", no_repeat_ngram_size=3)
+    serve(model_dir=folder, engine="generate")
+    told = [record.getMessage() for record in caplog.records if "no_repeat_ngram_size" in record.getMessage()]
+    assert [message.split()[0] for message in told] == ["config.json"]
 
 
 def test_fields_that_are_not_used_end_no_start(base, tmp_path, serve):

@@ -91,7 +91,8 @@ def _complete(settings: Settings, engine: Engine, vectors: Vectors | None) -> Lo
     advice = loading.read_advice(folders)
     if advice.unheeded:
         log.warning(
-            "generation_config.json advises what would change the words of an answer and is not done here: %s",
+            "%s advises what would change the words of an answer and is not done here: %s",
+            advice.file,
             ", ".join(advice.unheeded),
         )
     trust = settings.trust_remote_code

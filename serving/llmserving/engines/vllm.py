@@ -45,7 +45,8 @@ def load_vllm(settings: Settings) -> tuple[VllmEngine, Encoder | None]:
     config = loading.read_config(settings, folders)
     length, size = loading.context_length(config, settings), config.get_text_config().vocab_size
     vocabulary = Vocabulary(size, size, MOST_BIASES)
-    check_suppressed(loading.read_advice(folders).suppressed, vocabulary, "vllm")
+    advice = loading.read_advice(folders)
+    check_suppressed(advice.suppressed, vocabulary, "vllm", advice.file)
     return VllmEngine(settings, folders, length, vocabulary), load_encoder(settings)
 
 

@@ -26,11 +26,13 @@ def check(prompt: Sequence[int], size: int) -> None:
         raise SequenceError(f"a token of the prompt is not among the {size} that the model can read")
 
 
-def check_suppressed(suppressed: Iterable[int], vocabulary: Vocabulary, engine: str) -> None:
-    """Raise ValueError for a model whose authors forbid more tokens than an engine can."""
+def check_suppressed(
+    suppressed: Iterable[int], vocabulary: Vocabulary, engine: str, file: str = "generation_config.json"
+) -> None:
+    """Raise ValueError for a model whose authors forbid more tokens, in a file, than an engine can."""
     count = len(vocabulary.of_these(suppressed))
     if vocabulary.biased is not None and count > vocabulary.biased:
         raise ValueError(
-            f"engine {engine}: generation_config.json forbids {count} tokens (suppress_tokens, bad_words_ids), and "
+            f"engine {engine}: {file} forbids {count} tokens (suppress_tokens, bad_words_ids), and "
             f"this engine can forbid {vocabulary.biased}; engine continuous serves this model"
         )

@@ -21,13 +21,14 @@ FILE = "generation_config.json"
 class Advice:
     """What a request that says nothing gets, what ends an answer (chat models have several ids), what is in none.
 
-    `unheeded` are the names of what changes words in transformers, and is not done here.
+    `unheeded` are the names of what changes words in transformers, and is not done here; `file` is where all is from.
     """
 
     sampling: Mapping[str, float] = field(default_factory=dict)
     stop_ids: frozenset[int] = frozenset()
     suppressed: frozenset[int] = frozenset()
     unheeded: tuple[str, ...] = ()
+    file: str = FILE
 
 
 # As a request's own values are bounded.
@@ -70,14 +71,21 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
 
 
 def read_advice(folders: Folders) -> Advice:
-    """Return the advice of the adapter's folder, else of the weights'; raise ValueError for a value that cannot be."""
+    """Return the advice of the adapter's folder, else of the weights', else of the configuration there.
+
+    Raises ValueError for a value that cannot be.
+    """
     for folder in (folders.adapter, folders.weights):
         if folder is not None and (folder / FILE).is_file():
             return _advice(folder / FILE, read_object(folder / FILE))
-    config = read_object(folders.weights / CONFIG)
-    text = config.get("text_config")
-    ids = config.get("eos_token_id", text.get("eos_token_id") if isinstance(text, dict) else None)
-    return Advice({}, _ids(folders.weights / CONFIG, "eos_token_id", ids))
+    path = folders.weights / CONFIG  # where the advice stood before the file was invented: transformers follows it
+    config = read_object(path)
+    return _advice(path, {**_given(config.get("text_config")), **_given(config)})
+
+
+def _given(config: object) -> dict[str, Any]:
+    """Return what a configuration says, without its nulls."""
+    return {name: value for name, value in config.items() if value is not None} if isinstance(config, dict) else {}
 
 
 def _advice(path: Path, said: Mapping[str, Any]) -> Advice:
@@ -88,7 +96,7 @@ def _advice(path: Path, said: Mapping[str, Any]) -> Advice:
     bad = _ids(path, "bad_words_ids", single) - stop_ids  # as transformers has it: an answer may end
     left = dict(said) | ({"bad_words_ids": None} if single and len(single) == len(words or ()) else {})
     unheeded = tuple(name for name, values in NEUTRAL.items() if left.get(name) not in (None, *values))
-    return Advice(_sampling(path, said), stop_ids, suppressed | bad, unheeded)
+    return Advice(_sampling(path, said), stop_ids, suppressed | bad, unheeded, path.name)
 
 
 def _sampling(path: Path, said: Mapping[str, Any]) -> dict[str, float]:
