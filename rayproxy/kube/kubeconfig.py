@@ -112,9 +112,16 @@ def _files(where: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
             config = yaml.load(file.read_bytes(), _Loader)  # noqa: S506 - a safe one
         except FileNotFoundError:
             continue
+        except (yaml.YAMLError, ValueError) as error:  # their words quote what stands there: secrets
+            raise KubeconfigError(f"{file} is no YAML{_where(error)}") from None
         if not isinstance(config, dict | None):
             raise KubeconfigError(f"{file} is no mapping")
         yield str(file), config
+
+
+def _where(error: Exception) -> str:
+    mark = error.problem_mark or error.context_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    return f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
 
 
 def _add(nodes: list[Any], entries: list[Any], name: str, file: str) -> None:

@@ -94,6 +94,19 @@ def test_files_that_are_all_empty_are_said_to_be(folder: Path):
 
 
 @pytest.mark.fault(160)
+@pytest.mark.parametrize(
+    "secret", ['"s3cr3t', "s3cr3t: t", '{"s3cr3t', "%s3cr3t", "*s3cr3t", "!s3cr3t", '"s3cr3t\\q"']
+)
+def test_what_is_wrong_with_a_kubeconfig_is_said_without_what_stands_in_it(folder: Path, secret: str):
+    """It is in the log as well: one that is being written ends in the middle of a token."""
+    path = folder / "a"
+    path.write_text(f"users:\n- name: a\n  user:\n    password: {secret}")
+    with pytest.raises(CredentialsError, match=r"/a is no YAML in line 4, column [0-9]+\. Set KUBECONFIG") as error:
+        from_kubeconfig(str(path), None)
+    assert "s3cr3t" not in str(error.value)
+
+
+@pytest.mark.fault(160)
 @pytest.mark.parametrize("said", ['{clusters: null, contexts: null, users: null, current-context: ""}', None])
 def test_in_a_pod_one_that_names_no_current_context_is_none(
     folder: Path, monkeypatch: pytest.MonkeyPatch, said: str | None
