@@ -21,13 +21,20 @@ class FileStore:
 
     def update(self, changes: Changes, latest: int) -> Found:
         """Write changes, if any, and return what is there then; raise StoreError."""
-        if not changes and not self._path.exists():
-            return Found({})
         try:
+            if not changes and not self._is_there():
+                return Found({})
             with self._locked():
                 return self._update(changes, latest)
         except OSError as error:
             raise StoreError(f"{self._path}: {error.strerror}") from error
+
+    def _is_there(self) -> bool:
+        """Tell whether there is a file; raise OSError where that cannot be known."""
+        with contextlib.suppress(FileNotFoundError):
+            self._path.stat()
+            return True
+        return False
 
     def _update(self, changes: Changes, latest: int) -> Found:
         data, problems = self._read()

@@ -85,6 +85,14 @@ def test_a_claim_that_is_taken_away_is_no_problem_of_the_file(tmp_path: Path):
     assert (found.claims, found.problems) == ({OTHER: Claim("b")}, ())
 
 
+@pytest.mark.fault(46)
+def test_a_folder_that_cannot_be_looked_into_is_told_and_ends_nothing(tmp_path: Path):
+    """Here its path is too long; chmod takes it away as well, and a disk that fails."""
+    replica = Ledger(FileStore(tmp_path / ("x" * 300)), 600, lambda: None)
+    replica.look()
+    assert any("names.json: File name too long" in problem for problem in replica.problems)
+
+
 def test_of_two_replicas_the_first_word_counts_and_neither_corrects_the_other(tmp_path: Path):
     one, two = ledger(tmp_path), ledger(tmp_path)
     one.held({})
