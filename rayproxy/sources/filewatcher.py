@@ -98,7 +98,7 @@ class _Tree(_Handler):
         self._linked: dict[Path, ObservedWatch] = {}
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type in _COMING and Path(os.fsdecode(event.dest_path or event.src_path)).is_dir():
+        if event.event_type in _COMING and _is_folder(Path(os.fsdecode(event.dest_path or event.src_path))):
             while self._follow():
                 pass  # once more: a link may have come into a folder before that was watched
         super().on_any_event(event)
@@ -126,6 +126,13 @@ def watched(folders: Iterable[Path], trees: Iterable[Path], wake: Callable[[], N
         yield
     finally:
         watches.stop()
+
+
+def _is_folder(path: Path) -> bool:
+    """Tell whether it is one, as far as that can be known: what is raised here would end the observer's thread."""
+    with contextlib.suppress(OSError):
+        return path.is_dir()
+    return False
 
 
 def _linked(tree: Path) -> set[Path]:

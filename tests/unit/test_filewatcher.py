@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
 
 LINKS, FOLDERS = 5, 50
+PATH_MAX = 4096
 
 
 @pytest.fixture
@@ -85,3 +87,22 @@ def test_a_link_that_comes_while_watching_begins_is_followed(tree: Path, tmp_pat
             stack.enter_context(watching(tree, woken.set))
             (tmp_path / "checkout0" / "linked").symlink_to(late)
         until("a change of what it leads to wakes", told)
+
+
+def test_a_path_that_cannot_be_looked_at_ends_no_watching(tree: Path):
+    """Here it is too long; a folder that loses its x has such paths as well."""
+    deep, woken = tree, threading.Event()
+    while len(str(deep)) < PATH_MAX - 200:
+        deep /= "d" * 150
+    deep.mkdir(parents=True)
+    with watching(tree, woken.set):
+        inside = os.open(deep, os.O_RDONLY)
+        os.close(os.open("f" * 250, os.O_CREAT, dir_fd=inside))
+        os.close(inside)
+        until("a change of another file wakes", lambda: _wakes(tree / "other", woken))
+
+
+def _wakes(file: Path, woken: threading.Event) -> bool:
+    woken.clear()
+    file.write_text("")
+    return woken.wait(0.2)
