@@ -4,6 +4,7 @@ What a folder says of it is written as Sentence Transformers writes it: `modules
 before version 5.4 and since.
 """
 
+import copy
 import json
 import os
 import signal
@@ -231,6 +232,35 @@ def test_vectors_of_another_length_are_refused_before_any_is_made(base, plain, s
     os.kill(running.server.engine._process.pid, signal.SIGCONT)
     assert refused.status_code == 400
     assert refused.json()["error"]["message"] == "dimensions: this model's vectors have 32"
+
+
+ROPES = {
+    "dynamic": {"factor": 4.0},
+    "longrope": {
+        "short_factor": [1.0] * 16,
+        "long_factor": [3.0] * 16,
+        "factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", ROPES)
+def test_a_vector_is_that_of_its_text_however_long_the_one_before_was(kind):
+    """Dynamic frequencies stay those of the longest text, unless they are forgotten."""
+    from transformers import LlamaConfig, LlamaModel
+
+    size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    rope = {"rope_type": kind, "rope_theta": 10000.0, **ROPES[kind]}
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=400, max_position_embeddings=64, rope_parameters=rope, initializer_range=0.3, **size
+    )
+    model = LlamaModel(config).eval()
+    texts = [list(range(5, 5 + length)) for length in (100, 250, 120, 10, 100)]
+    alone = [own_encoder(copy.deepcopy(model), 256).vector(text) for text in texts]
+    encoder_of_all = own_encoder(model, 256)
+    assert [encoder_of_all.vector(text) for text in texts] == [pytest.approx(vector, abs=1e-5) for vector in alone]
 
 
 def test_a_model_that_shows_no_hidden_states_serves_text_and_no_vectors(base, monkeypatch, caplog):

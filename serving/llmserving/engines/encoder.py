@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from llmserving import loading
+from llmserving.engines import rope
 from llmserving.engines.base import SequenceError
 from llmserving.engines.vocabulary import check
 from llmserving.files import sentences
@@ -65,6 +66,7 @@ class Encoder:
     @torch.inference_mode()
     def _hidden(self, prompt: Sequence[int]) -> torch.Tensor:
         """Return the last hidden states of one prompt: [tokens, width], float32."""
+        rope.start_anew(self.model)
         ids = torch.tensor([list(prompt)], device=self.model.device)
         hidden: torch.Tensor = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
         return hidden.float()
