@@ -19,6 +19,9 @@ from rayproxy.kube import impersonation, login_program
 
 _AT_HOME = "~/.kube/config"
 _PARTS = ("clusters", "contexts", "users")
+# Of a cluster, what must be text: the `kubernetes` package takes it as it comes, and a request fails of it much later.
+_TEXTS = ("server", "tls-server-name", "proxy-url", "certificate-authority", "certificate-authority-data")
+_UNVERIFIED = "insecure-skip-tls-verify"  # to that package "false" is true, and whoever answers would get the token
 
 
 class KubeconfigError(Exception):
@@ -55,6 +58,15 @@ class Kubeconfig:
     def impersonation(self) -> impersonation.Fields:
         """Return the header fields that say as whom the user asks; raise ValueError."""
         return impersonation.fields(self._user()[0])
+
+    def check_cluster(self) -> None:
+        """Raise KubeconfigError where something of the cluster is of another type than kubectl takes."""
+        cluster, _ = self._said("clusters", self._context.get("cluster"), "cluster")
+        for name in _TEXTS:
+            if not isinstance(cluster.get(name), str | None):
+                raise KubeconfigError(f"its {name} is not text")
+        if not isinstance(cluster.get(_UNVERIFIED), bool | None):
+            raise KubeconfigError(f"its {_UNVERIFIED} is neither true nor false")
 
     def log_in(self, limit: float | None) -> None:
         """Put what the user's login program gives in its place, where one is named; raise LoginProgramError."""

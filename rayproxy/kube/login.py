@@ -62,6 +62,7 @@ def from_kubeconfig(path: str | None, context: str | None, limit: float | None =
     configuration = client.Configuration(proxy="")
     try:
         read = kubeconfig.read(path, context)
+        read.check_cluster()
         impersonation = read.impersonation
         read.log_in(limit)
         KubeConfigLoader(read.merged, read.context, config_base_path=None).load_and_set(configuration)  # type: ignore[no-untyped-call]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 from rayproxy.checkpoint.connect import connect
 from rayproxy.checkpoint.refusal import RefusedError
 from rayproxy.kube import login
-from rayproxy.kube.api import ApiError
+from rayproxy.kube.api import ApiError, ApiServer
 from rayproxy.kube.login import from_kubeconfig, namespace_of
 from rayproxy.kube.session import CredentialsError, Login
 from tests.support.scripted import ScriptedApi, raw, refuse
@@ -104,6 +105,33 @@ def test_what_is_wrong_with_a_kubeconfig_is_said_without_what_stands_in_it(folde
     with pytest.raises(CredentialsError, match=r"/a is no YAML in line 4, column [0-9]+\. Set KUBECONFIG") as error:
         from_kubeconfig(str(path), None)
     assert "s3cr3t" not in str(error.value)
+
+
+@pytest.mark.fault(160)
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"insecure-skip-tls-verify": "false"}, "its insecure-skip-tls-verify is neither true nor false"),
+        ({"insecure-skip-tls-verify": 0}, "its insecure-skip-tls-verify is neither true nor false"),
+        ({"tls-server-name": 1}, "its tls-server-name is not text"),
+        ({"proxy-url": 3128}, "its proxy-url is not text"),
+        ({"proxy-url": ["http://proxy"]}, "its proxy-url is not text"),
+        ({"server": 1}, "its server is not text"),
+    ],
+)
+def test_what_kubectl_does_not_take_of_a_cluster_is_refused_and_ends_no_client(
+    folder: Path, api: ScriptedApi, said: dict[str, Any], words: str
+):
+    """To the `kubernetes` package "false" is true: the token would go to whoever answers."""
+    path = kubeconfig(folder, "a", "a", api.url)
+    server = ApiServer(partial(from_kubeconfig, str(path), None), 0.0)
+    config = yaml.safe_load(path.read_text())
+    config["clusters"][0]["cluster"] |= said
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(CredentialsError, match=words):
+        from_kubeconfig(str(path), None)
+    server.get("/api/v1/namespaces")
+    assert words in server._sessions.failure
 
 
 @pytest.mark.fault(160)
