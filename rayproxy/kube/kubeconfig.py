@@ -21,6 +21,10 @@ _AT_HOME = "~/.kube/config"
 _PARTS = ("clusters", "contexts", "users")
 # Of a cluster, what must be text: the `kubernetes` package takes it as it comes, and a request fails of it much later.
 _TEXTS = ("server", "tls-server-name", "proxy-url", "certificate-authority", "certificate-authority-data")
+_OF_TLS = (
+    "certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify",
+    "client-certificate", "client-certificate-data",
+)  # fmt: skip
 _UNVERIFIED = "insecure-skip-tls-verify"  # to that package "false" is true, and whoever answers would get the token
 
 
@@ -75,6 +79,17 @@ class Kubeconfig:
         program = user.pop("exec", None)
         if program and not (user.get("token") or user.get("tokenFile")):
             user.update(login_program.login(program, Path(file).parent, cluster, Path(clusters).parent, limit))
+
+    def complete_server(self) -> None:
+        """Give a server without a scheme client-go's: TLS where anything of that is said.
+
+        The `kubernetes` package leaves TLS away, so that the token would go over the wire for all to read.
+        """
+        cluster, _ = self._said("clusters", self._context.get("cluster"), "cluster")
+        server = cluster.get("server")
+        if server and "://" not in server:
+            secure = any(cluster.get(name) for name in _OF_TLS) or any(self._user()[0].get(name) for name in _OF_TLS)
+            cluster["server"] = f"{'https' if secure else 'http'}://{server}"
 
     @property
     def _context(self) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def from_kubeconfig(path: str | None, context: str | None, limit: float | None =
         read.check_cluster()
         impersonation = read.impersonation
         read.log_in(limit)
+        read.complete_server()
         KubeConfigLoader(read.merged, read.context, config_base_path=None).load_and_set(configuration)  # type: ignore[no-untyped-call]
         return replace(_login(configuration), impersonation=impersonation)
     except Exception as error:  # a file that is being written raises whatever the parsers and login programs do

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -18,6 +19,7 @@ from rayproxy.kube import login
 from rayproxy.kube.api import ApiError, ApiServer
 from rayproxy.kube.login import from_kubeconfig, namespace_of
 from rayproxy.kube.session import CredentialsError, Login
+from tests.support.certificates import certificate
 from tests.support.scripted import ScriptedApi, raw, refuse
 
 
@@ -132,6 +134,26 @@ def test_what_kubectl_does_not_take_of_a_cluster_is_refused_and_ends_no_client(
         from_kubeconfig(str(path), None)
     server.get("/api/v1/namespaces")
     assert words in server._sessions.failure
+
+
+@pytest.mark.fault(160)
+@pytest.mark.parametrize(
+    ("said", "scheme"),
+    [
+        ({"certificate-authority": "ca.crt"}, "https"),
+        ({"insecure-skip-tls-verify": True}, "https"),
+        ({"insecure-skip-tls-verify": False}, "http"),
+        ({}, "http"),
+    ],
+)
+def test_a_server_without_a_scheme_is_spoken_to_as_kubectl_does(folder: Path, said: dict[str, Any], scheme: str):
+    """Where it has a CA that is TLS: the token would go over the wire for all to read."""
+    shutil.copy(certificate(folder, "api", "IP:127.0.0.1")[0], folder / "ca.crt")
+    path = kubeconfig(folder, "a", "a", "127.0.0.1:6443")
+    config = yaml.safe_load(path.read_text())
+    config["clusters"][0]["cluster"] |= said
+    path.write_text(yaml.safe_dump(config))
+    assert from_kubeconfig(str(path), None).host == f"{scheme}://127.0.0.1:6443"
 
 
 @pytest.mark.fault(160)
