@@ -95,7 +95,9 @@ class Sessions:
             self.failure = str(error)
             return
         self.failure = ""
-        if login.authorization or not old.login.authorization:  # an empty token file is one that is being written
+        # Nothing in the place of a token is a token file that is being written, but where a certificate has come.
+        came = login.client_files and not old.login.client_files
+        if login.authorization or came or not old.login.authorization:
             self.current = Session(login, pool)
 
 

@@ -254,6 +254,22 @@ def test_a_client_certificate_is_shown(tmp_path: Path):
         api.close()
 
 
+def test_a_token_whose_place_a_client_certificate_takes_is_sent_no_more(tmp_path: Path):
+    pair, person = certificate(tmp_path, "api"), certificate(tmp_path, "person")
+    api = ScriptedApi(tls=pair)
+    api.always = lambda seen: refuse(401) if "authorization" in seen.headers else None
+    try:
+        trusted = {"certificate-authority": pair[0]}
+        server = ApiServer(kubeconfig(tmp_path / "config", api.url, trusted, token="expired"), 60.0, QUICK)
+        with pytest.raises(ApiError, match="401"):
+            server.get(PATH)
+        shown = {"client-certificate": person[0], "client-key": person[1]}
+        kubeconfig(tmp_path / "config", api.url, trusted, **shown)
+        server.get(PATH)
+    finally:
+        api.close()
+
+
 def test_nobody_listening_is_an_error_that_names_the_server(tmp_path: Path, api: ScriptedApi):
     api.close()
     server = ApiServer(kubeconfig(tmp_path / "config", api.url), 60.0, QUICK)
