@@ -168,6 +168,7 @@ def advised(base, tmp_path):
         ({"do_sample": False, "temperature": 0.6}, {"temperature": 0.0}),
         ({"top_k": 20.0}, {"top_k": 20}),
         ({"top_k": -1}, {"top_k": -1}),
+        ({"top_k": 10**400}, {"top_k": 10**400}),
         ({"num_return_sequences": 2, "num_beams": -3, "cache_implementation": 7, "max_length": "no"}, {}),
         (
             {"repetition_penalty": 1.05, "min_p": 0, "unknown": {"nested": []}},
@@ -265,6 +266,8 @@ def test_every_field_of_transformers_is_honoured_or_said_or_changes_no_words():
         {"top_k": 2.5},
         {"min_p": float("nan")},
         {"temperature": float("inf")},
+        {"temperature": 10**400},
+        {"top_k": -(10**400)},
         {"eos_token_id": "2"},
         {"eos_token_id": -1},
         {"eos_token_id": True},

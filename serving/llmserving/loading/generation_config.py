@@ -105,7 +105,7 @@ def _sampling(path: Path, said: Mapping[str, Any]) -> dict[str, float]:
         value = said.get(name)
         if value is None:
             continue
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
         if not number or not fits(value):
             raise ValueError(f"{path}: {name} {value!r}: it is {wanted}; correct it, or take it out")
         values[name] = int(value) if name == "top_k" else value
