@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rayproxy.kinds import KINDS
 from rayproxy.model import WHOLE, Decision, Pending, Ref, Refused, Rejection, Route, Suspended, Target
 from rayproxy.report.behind import UNAVAILABLE, Behind
+
+T = TypeVar("T", bound="Status | Behind")
 
 KEPT = "kept as it was: its object cannot be read at the moment"
 ACCEPTED, PENDING, SUSPENDED, REFUSED, REJECTED = STATES = "accepted", "pending", "suspended", "refused", "rejected"
@@ -104,14 +106,24 @@ def read(path: Path) -> dict[Ref, Status]:
     try:
         rows = json.loads(path.read_text())
         return {status.ref: status for status in map(_read, rows) if status.kind in KINDS}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 
 def _read(row: Any) -> Status:  # noqa: ANN401 - files hold anything
     fields = dict(**row)
-    behind = fields.get("behind")
-    return Status(**fields | {"behind": Behind(**behind) if behind else None})
+    behind = fields.pop("behind", None)
+    return _checked(Status(**fields, behind=_checked(Behind(**behind)) if behind else None))
+
+
+def _checked(found: T) -> T:
+    """Return what was read if all of it is of the types that are written; raise TypeError."""
+    numbers = ("ready", "endpoints")
+    for name in found.__slots__:
+        value = getattr(found, name)
+        if name != "behind" and not isinstance(value, int if name in numbers else str):
+            raise TypeError(f"{name} is {value!r:.40}")
+    return found
 
 
 def table(found: Iterable[Status]) -> str:

@@ -71,17 +71,29 @@ def test_what_was_written_is_read_back(tmp_path):
     assert read(tmp_path / "s.json") == found
 
 
-@pytest.mark.parametrize("text", ["", "{", "7", "[7]", '[{"name": 1}]', "{}", '[{"a":[]}]', "null", '[{"behind": 7}]'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "7", "[7]", '[{"name": 1}]', "{}", '[{"a":[]}]', "null", '[{"behind": 7}]', "[" * 100_000]
+)
 def test_a_torn_or_foreign_status_file_reads_as_empty(tmp_path, text):
     (tmp_path / "s.json").write_text(text)
     assert read(tmp_path / "s.json") == {}
     assert read(tmp_path / "none.json") == {}
 
 
-def test_a_status_file_of_wrong_types_reads_as_empty(tmp_path):
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": ["a"], "since": 7},
+        {"since": None},
+        {"uid": 7},
+        {"behind": {"state": "unavailable", "since": None, "ready": 0, "endpoints": 1, "words": ""}},
+        {"behind": {"state": "unavailable", "since": "1", "ready": "0", "endpoints": 1, "words": ""}},
+    ],
+)
+def test_a_status_file_of_wrong_types_reads_as_empty(tmp_path, wrong):
     write(tmp_path / "s.json", statuses([ROUTE], {}, "1"))
     (row,) = json.loads((tmp_path / "s.json").read_text())
-    (tmp_path / "s.json").write_text(json.dumps([row | {"name": ["a"], "since": 7}]))
+    (tmp_path / "s.json").write_text(json.dumps([row | wrong]))
     assert read(tmp_path / "s.json") == {}
 
 
