@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,6 +18,8 @@ WHITE = " \t\r\n"
 GOES_ON = ("", ".", "e", "E")  # what may stand behind a part of a number: 1, 1. and 1.5e+ are parts of 1.5e+1
 
 _decode = json.JSONDecoder().raw_decode
+# A text may not be all there yet: what is in it is no bracket all the same.
+_BRACKET_OR_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[][{}]', re.DOTALL)
 
 
 class Listing:
@@ -104,7 +107,7 @@ class _Text:
         wanted = 0
         while True:
             try:
-                value, end = _decode(self._text, self._place)
+                value, end = _decoded(self._text, self._place)
             except json.JSONDecodeError:
                 if self._ended:
                     raise
@@ -137,3 +140,24 @@ class _Text:
             size += len(pieces[-1])
             self._ended = not chunk
         self._text, self._place = "".join(pieces), 0
+
+
+def _decoded(text: str, place: int) -> tuple[Any, int]:
+    """Return the value there, and where it ends; None for one that nests too deep, since others wait behind it.
+
+    Where a CRD keeps what it does not know, any tenant can make one, and the API server takes it.
+    """
+    try:
+        return _decode(text, place)
+    except RecursionError:
+        return None, _end(text, place)
+
+
+def _end(text: str, place: int) -> int:
+    """Return where the list or mapping ends that begins there; raise JSONDecodeError where that has not come."""
+    depth = 0
+    for found in _BRACKET_OR_TEXT.finditer(text, place):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0)
+        if not depth:
+            return found.end()
+    raise json.JSONDecodeError("nothing ends what nests so deep", text, place)

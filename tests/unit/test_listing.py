@@ -86,6 +86,24 @@ def test_what_is_almost_a_list_is_an_error(text: str):
         list(Listing([text.encode()]))
 
 
+@pytest.mark.parametrize(
+    "deep", ["[" * 100_000 + "]" * 100_000, '{"a]":[' * 100_000 + '"\\"}"' + "]}" * 100_000], ids=["lists", "mappings"]
+)
+@pytest.mark.parametrize("piece", [7, 1 << 20])
+def test_an_object_that_nests_too_deep_for_the_decoder_is_none_and_takes_no_other_with_it(deep: str, piece: int):
+    """A CRD may keep whatever is in an object, and the API server takes a depth of 10,000."""
+    raw = f'{{"items": [{{"a": 1}}, {deep} , {{"b": "]"}}], "metadata": {{"resourceVersion": "7"}}}}'.encode()
+    found = Listing(pieces(raw, list(range(0, len(raw), piece))))
+    assert list(found) == [{"a": 1}, None, {"b": "]"}]
+    assert found.metadata == {"resourceVersion": "7"}
+
+
+@pytest.mark.parametrize("cut", ["[" * 100_000, "[" * 100_000 + '"]', "[" * 100_000 + "]" * 99_999])
+def test_an_object_that_nests_too_deep_and_breaks_off_is_an_error(cut: str):
+    with pytest.raises(ValueError, match=r"."):
+        list(Listing([f'{{"metadata": {{}}, "items": [{cut}'.encode()]))
+
+
 def test_a_list_that_was_never_made_is_null_and_empty():
     assert list(Listing([b'{"items": nu', b'll, "metadata": {}}'])) == []
 
