@@ -346,3 +346,11 @@ def test_fields_that_are_not_used_end_no_start(base, tmp_path, serve):
     (folder / "generation_config.json").write_text(json.dumps(said))
     running = serve(model_dir=folder)
     assert running.post("/v1/completions", {"prompt": "hi", "max_tokens": 2}).status_code == 200
+
+
+@pytest.mark.parametrize("engine", ["continuous", "generate"])
+def test_an_id_that_ends_answers_and_no_model_has_fails_no_request(base, tmp_path, serve, engine):
+    folder = loads.copy(base, tmp_path / "model")
+    loads.edit_json(folder / "generation_config.json", eos_token_id=[2, 10**30])
+    running = serve(model_dir=folder, engine=engine)
+    assert running.post("/v1/completions", {"prompt": "hi", "max_tokens": 2}).status_code == 200

@@ -113,7 +113,7 @@ class GenerateEngine:
         rope.start_anew(self._model)
         state = SequenceState(prompt, sampling, self._model.device)
         ids = torch.tensor([list(prompt)], device=self._model.device)
-        stop_ids = sorted(sampling.stop_ids)
+        stop_ids = sorted(self.vocabulary.of_these(sampling.stop_ids))  # torch takes no larger numbers than its own
 
         def tell(token: Token) -> None:
             self._due = time.monotonic() + self.patience(1)
