@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,6 @@ from tests.support.waiting import until
 SERVICES = "/api/v1/services"
 ROOT = Path(__file__).parents[3]
 NAMES = [f"chat-{number}" for number in range(20)]
-
-
-@pytest.fixture
-def api() -> Iterator[ScriptedApi]:
-    server = ScriptedApi()
-    yield server
-    server.close()
 
 
 @pytest.fixture

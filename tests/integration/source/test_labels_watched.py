@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,13 +20,6 @@ CONTACT = 'rayproxy_source_last_contact_timestamp_seconds{resource="namespaces"}
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 BY_NAME = "- {namespaces: [team-b], names: ['b-*']}\n"
 BY_LABEL = "- {namespaceSelector: {matchLabels: {team: a}}, names: ['a-*']}\n"
-
-
-@pytest.fixture
-def api() -> Iterator[ScriptedApi]:
-    server = ScriptedApi()
-    yield server
-    server.close()
 
 
 @pytest.fixture

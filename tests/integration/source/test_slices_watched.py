@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,6 @@ from tests.support.waiting import stays, until
 SERVICES = "/api/v1/services"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 NOT_READY = {"type": "Ready", "status": "False", "reason": "ZeroServeEndpoints", "message": "dropped to 0"}
-
-
-@pytest.fixture
-def api() -> Iterator[ScriptedApi]:
-    server = ScriptedApi()
-    yield server
-    server.close()
 
 
 @pytest.fixture
