@@ -7,13 +7,11 @@ import ctypes
 import fcntl
 import gc
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from wsgiref.simple_server import WSGIServer
 
 import structlog
@@ -34,6 +32,7 @@ from rayproxy.report.events import Event, Recorder
 from rayproxy.report.metrics import Metrics
 from rayproxy.report.reporter import Reporter, event_failed
 from rayproxy.settings import IN_CLUSTER, Settings, misspelt
+from rayproxy.signals import handled
 from rayproxy.sources.filewatcher import watched
 
 HEARTBEAT = 180.0  # s without a turn of the loop after which the process is better started anew
@@ -114,7 +113,7 @@ class App:
         threads += [thread for each in beside for thread in each.threads]
         for name, body in threads:
             threading.Thread(target=self._guard, args=(name, body), name=name, daemon=True).start()
-        with _handlers(self.signals):  # to the end: a second SIGTERM must not leave a managed nginx behind
+        with handled(self.signals):  # to the end: a second SIGTERM must not leave a managed nginx behind
             with self._watched_files():
                 self._guard("loop", self.loop.run)
             admin.server_close()
@@ -208,24 +207,3 @@ def _locked(state: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
-
-
-@contextlib.contextmanager
-def _handlers(signals: Signals) -> Iterator[None]:
-    def stop(number: int, _: FrameType | None) -> None:
-        if signals.stop.is_set() and number == signal.SIGINT:
-            os._exit(130)
-        signals.stop.set()
-        signals.wake.set()
-
-    def resync(_: int, __: FrameType | None) -> None:
-        signals.resync.set()
-        signals.wake.set()
-
-    chosen = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: resync, signal.SIGUSR1: resync}
-    before = {number: signal.signal(number, handler) for number, handler in chosen.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

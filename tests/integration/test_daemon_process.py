@@ -104,6 +104,17 @@ def test_a_second_sigterm_does_not_leave_nginx_behind(running: Daemon):
     assert not alive(master)
 
 
+@pytest.mark.fault(51, 52)
+def test_signals_that_come_in_the_midst_of_another_one_hold_up_nothing(running: Daemon):
+    assert running.process
+    for _ in range(3000):
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            running.process.send_signal(number)
+    assert running.answers_from("chat", "upstream")
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(STOP) == 0
+
+
 @pytest.mark.fault(52)
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
 def test_a_resync_signal_mends_what_someone_edited(running: Daemon, number: signal.Signals):
