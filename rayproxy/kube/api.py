@@ -30,7 +30,7 @@ MAX_BODY = 32 * 1024 * 1024  # bytes of an answer, or of an event; of a list it 
 class Deadlines:
     """Say how long to wait, in seconds: for a connection, through silence, and for a whole answer (not a watch).
 
-    `busy` is how long in all a server that has no time now (429) is asked again, as often as it wishes.
+    `busy` is how long in all a server that has no time now (429) is asked again, when it wishes.
     """
 
     connect: float = 5.0
@@ -41,6 +41,7 @@ class Deadlines:
 
 # A person asks once; kubectl asks again ten times, as a rule after a second each.
 PATIENT = Deadlines(busy=10.0)
+LEAST_PAUSE = 0.5  # s before it is asked again, whatever it wishes
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class ApiServer:
                 pause = error.retry_after if error.status == HTTPStatus.TOO_MANY_REQUESTS else None
                 if pause is None or not 0 <= pause <= end - time.monotonic():
                     raise
-                time.sleep(pause)
+                time.sleep(max(pause, LEAST_PAUSE))
 
     def _send(self, request: _Request) -> urllib3.BaseHTTPResponse:
         self._sessions.renew_when_due()

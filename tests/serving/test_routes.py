@@ -129,6 +129,21 @@ def test_a_question_that_says_nothing_of_sampling_gets_the_authors_advice_and_zh
     assert asked[-1] == sampled
 
 
+@pytest.mark.parametrize(("said", "sampled"), [(-1, 0), (0, 0), (7, 7), (2**31, 2**31 - 1), (10**400, 2**31 - 1)])
+def test_a_top_k_beyond_every_vocabulary_is_one_that_an_engine_can_hold(serve, said, sampled):
+    asked = []
+
+    class Listening(EchoEngine):
+        def submit(self, prompt, sampling):
+            asked.append(sampling.top_k)
+            return super().submit(prompt, sampling)
+
+    settings = from_mapping({"engine": "echo"})
+    running = serve(assemble(settings, ByteTokenizer(), Listening()))
+    assert running.post("/v1/completions", {"prompt": "hi", "top_k": said}).is_success
+    assert asked[-1] == sampled
+
+
 def test_a_configured_secret_key_is_asked_for(serve):
     running = serve(engine="echo", secret_key="dasdada")
     assert question(running, secretKey="dasdada").status_code == 200

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
+MOST_TOKENS = 2**31 - 1  # more than any vocabulary has: a longer number does not fit into what vLLM sends its engine
 COLDEST = 0.01  # as vLLM has it: logits divided by less are no numbers any more
 OFF_THE_LOOP = 4096  # characters or tokens: more are worked on in a thread, so that the loop goes on meanwhile
 
@@ -109,7 +110,7 @@ def sampling(
         **server.defaults,
         **{name: value for name, value in requested.items() if value is not None},
     }
-    values["top_k"] = max(0, values.get("top_k", 0))  # both -1 and 0 mean all
+    values["top_k"] = min(max(0, values.get("top_k", 0)), MOST_TOKENS)  # both -1 and 0 mean all
     if 0 < values.get("temperature", 1) < COLDEST:
         values["temperature"] = COLDEST
     return Sampling(max_tokens=max_new_tokens(server, prompt, max_tokens), **values)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import yaml
 from rayproxy.checkpoint.connect import connect
 from rayproxy.checkpoint.refusal import RefusedError
 from rayproxy.kube import login
-from rayproxy.kube.api import ApiError, ApiServer
+from rayproxy.kube.api import LEAST_PAUSE, ApiError, ApiServer
 from rayproxy.kube.login import from_kubeconfig, namespace_of
 from rayproxy.kube.session import CredentialsError, Login
 from tests.support.certificates import certificate
@@ -204,8 +205,10 @@ def test_a_command_asks_a_server_again_that_has_no_time_now(folder: Path, api: S
     path = str(kubeconfig(folder, "a", "a", api.url))
     server, _ = connect(path, None)
     api.always = lambda seen: refuse(429, Retry_After="0") if len(api.seen) < 3 else raw(b"{}")
+    began = time.monotonic()
     assert server.get("/version") == {}
     assert len(api.seen) == 4
+    assert time.monotonic() - began >= 3 * LEAST_PAUSE  # "at once" is not taken at its word
     for words in ({"Retry_After": "3600"}, {"Retry_After": "nan"}, {}):
         api.always = lambda seen, words=words: refuse(429, "too many", **words)
         with pytest.raises(ApiError, match="429 too many"):
