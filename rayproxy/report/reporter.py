@@ -24,6 +24,7 @@ from rayproxy.report.events import Event, about, turned
 from rayproxy.report.happenings import is_due
 from rayproxy.report.metrics import Metrics
 from rayproxy.report.status import ACCEPTED, PENDING, Status
+from rayproxy.report.told import Told
 from rayproxy.sources.base import MissingSourceError, NotSyncedError, UnconfirmedError
 
 _FULL, _FILES = ": is the disk of {state} full or read-only?", ": raise the limit of open files (ulimit -n)"
@@ -62,7 +63,7 @@ class Reporter:
         self._written = False
         self._warned: set[tuple[Ref, str]] = set()
         self._reminded = time.time()
-        self._problems: tuple[str, ...] = ()
+        self._problems = Told()
         self._failure = ""
         self._refusals: set[str] = set()
         self._dated: set[str] = set()  # resources of which it is said when they were last heard of
@@ -88,10 +89,8 @@ class Reporter:
         if outcome.changes or outcome.reloaded:
             self._log.info("reconciled", revision=outcome.revision, reloaded=outcome.reloaded, **self._counts(outcome),
                            seconds=round(seconds, 3))  # fmt: skip
-        if outcome.problems != self._problems:
-            for problem in outcome.problems:
-                self._log.warning("source problem", problem=problem)
-            self._problems = outcome.problems
+        for problem in self._problems.news(outcome.problems, time.monotonic()):
+            self._log.warning("source problem", problem=problem)
 
     def failed(self, error: Exception) -> None:
         """Report a cycle that changed nothing because the world is broken; the same failure is logged once."""

@@ -10,10 +10,12 @@ from prometheus_client import CollectorRegistry
 
 from rayproxy.checkpoint.last_applied import RECORD
 from rayproxy.cli import COMMANDS
+from rayproxy.kube.api import ApiError, GarbledError
 from rayproxy.nginx.render import NginxConf, render
 from rayproxy.nginx.templates import prefix
 from rayproxy.report.metrics import Metrics
 from rayproxy.settings import NginxSettings, Settings
+from rayproxy.sources.reflector import _reason, _StaleError
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -77,6 +79,12 @@ def test_every_metric_has_a_row_and_every_row_is_a_metric():
     }
     section = page("docs/operating.md").split("## Metrics")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)", section, re.MULTILINE)) == registered
+
+
+def test_every_reason_of_a_failed_watch_is_named_beside_its_metric():
+    (row,) = re.findall(r"^\| `rayproxy_watch_failures.+", page("docs/operating.md"), re.MULTILINE)
+    errors = [GarbledError("x"), _StaleError("x"), *(ApiError("x", status) for status in (0, *range(400, 600)))]
+    assert {_reason(error) for error in errors} <= set(re.findall(r"`(\w+)`", row))
 
 
 @pytest.mark.parametrize(("row", "directives"), [

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from rayproxy.nginx.process import NginxError
+from rayproxy.reconcile.plan import Changes
+from rayproxy.reconcile.reconciler import Outcome
 from rayproxy.report.best_effort import BestEffort
 from rayproxy.report.metrics import Metrics
 from rayproxy.report.reporter import Reporter
-from rayproxy.sources.base import NotSyncedError
+from rayproxy.report.told import CALM, Told
+from rayproxy.sources.base import MissingSourceError, NotSyncedError
+
+ALERTS = Path(__file__).parents[2] / "deploy/monitoring/alerts.yaml"
 
 
 @pytest.fixture
@@ -85,6 +93,50 @@ def test_what_is_not_installed_or_not_allowed_is_not_silent_when_the_api_server_
         for _ in range(2):
             observer.failure(resource, reason, f"no {resource}")
         assert heard(registry, resource) == 200.0
+
+
+def alert(name: str) -> dict[str, Any]:
+    """Return an alert of `deploy/`."""
+    rules = yaml.safe_load(ALERTS.read_text())["spec"]["groups"][0]["rules"]
+    return next(rule for rule in rules if rule["alert"] == name)
+
+
+def done(*problems: str) -> Outcome:
+    return Outcome((), problems, "r", Changes(), reloaded=False)
+
+
+@pytest.mark.fault(137)
+@pytest.mark.parametrize(
+    "end", [done("chat.yaml is not read"), NotSyncedError("no whole list yet"), MissingSourceError("no such folder")]
+)
+def test_whatever_is_counted_as_a_problem_has_a_line_of_the_log_that_the_alert_names(
+    reporter: Reporter, registry: CollectorRegistry, end: Outcome | Exception
+):
+    with capture_logs() as lines:
+        if isinstance(end, Outcome):
+            reporter.done(end, 0.0, None)
+        else:
+            reporter.failed(end)
+    assert registry.get_sample_value("rayproxy_source_problems") == 1
+    [event] = [line["event"] for line in lines]
+    assert event in re.findall("`(.+?)`", alert("RayproxyProblems")["annotations"]["description"])
+
+
+@pytest.mark.fault(18)
+def test_problems_that_come_and_go_are_told_once_and_whichever_is_new_alone(reporter: Reporter):
+    with capture_logs() as lines:
+        for problems in (("a", "b"), ("a",), ("b", "a"), (), ("a", "c", "a"), ("c",), ("a",)):
+            reporter.done(done(*problems), 0.0, None)
+    assert [line["problem"] for line in lines] == ["a", "b", "c"]
+
+
+@pytest.mark.fault(18)
+def test_what_was_well_for_a_while_and_is_not_any_more_is_told_again():
+    told = Told()
+    assert told.news(["a"], 0.0) == ["a"]
+    assert told.news(["a"], CALM * 2) == told.news([], CALM * 2) == []
+    assert told.news(["a"], CALM * 3 - 1) == told.news([], CALM * 3) == []
+    assert told.news(["a"], CALM * 4) == ["a"]
 
 
 def heard(registry: CollectorRegistry, resource: str) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.reflecting import PATH, rayservice
-from tests.support.scripted import ScriptedApi, Seen, kubeconfig, page, refuse
+from tests.support.scripted import ScriptedApi, Seen, kubeconfig, page, raw, refuse
 from tests.support.upstream import Upstream
 from tests.support.waiting import until
 
@@ -156,3 +157,17 @@ def test_a_thread_that_dies_of_a_defect_ends_the_daemon(
     assert process.returncode == 1
     assert "a thread died of a defect" in daemon.told()
     assert thread in daemon.told()
+
+
+@pytest.mark.slow
+@pytest.mark.fault(18)
+def test_what_is_the_matter_with_watches_that_answer_garbage_is_told_once_however_often_lists_succeed(
+    daemon: Daemon, api: ScriptedApi, upstream: Upstream
+):
+    add(api, "chat", upstream.port)
+    api.always = lambda seen: raw(b"<html>gateway</html>\n") if asked(seen) == "watch" else None
+    daemon.start()
+    until("each was listed again and again", lambda: min(lists(api), lists(api, SERVICES)) >= 4, 60)
+    problems = re.findall(r'"problem": "([^"]+)"', daemon.told())
+    assert {problem.split(":")[0] for problem in problems} <= {PATH, SERVICES}
+    assert len(problems) == len(set(problems)) > 0
