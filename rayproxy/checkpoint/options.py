@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rayproxy.checkpoint import fields
 from rayproxy.checkpoint.refusal import RefusedError
 from rayproxy.checkpoint.text import filled
+from rayproxy.kinds import ports
 from rayproxy.validation_errors import reasons
 
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
@@ -22,7 +23,8 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[int, Field(ge=1, le=86400)]
 
-_RAYS_OWN_PORTS = (6379, 8265, 10001)
+# KubeRay starts Ray with its metrics on 8080 in each pod, and gives the head's Service that port as well.
+_TAKEN_PORTS = ports.RAYS_OWN | {8080: "Ray's metrics (KubeRay's metrics-export-port)"}
 
 
 class Flags(BaseModel):
@@ -136,9 +138,10 @@ class Options(Flags):
             raise ValueError(f"--gateway-class {self.gateway_class} says nothing without --incremental")
         if self.redis_secret and not self.redis:
             raise ValueError(f"--redis-secret {self.redis_secret} without --redis: give its HOST:PORT as well")
-        if self.port in _RAYS_OWN_PORTS:
+        if self.port in _TAKEN_PORTS:
             raise ValueError(
-                f"--port {self.port} is Ray's own: none of {', '.join(map(str, _RAYS_OWN_PORTS))} is free"
+                f"--port {self.port} is taken in each RayCluster, by {_TAKEN_PORTS[self.port]}: "
+                "give another one, such as 8000"
             )
         return self
 

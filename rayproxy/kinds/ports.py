@@ -21,8 +21,10 @@ _FOREIGN = {
 }  # fmt: skip
 
 # Ray's own ports and KubeRay's names for them: whoever reaches one of the first three runs code in the cluster.
-_RAYS_OWN = {
+RAYS_OWN = {
     8265: "the dashboard", 10001: "Ray's client port", 52365: "the dashboard's agent", 6379: "the control store",
+}  # fmt: skip
+_RAYS_OWN: dict[int | str, str] = RAYS_OWN | {
     "dashboard": "the dashboard", "client": "Ray's client port", "dashboard-agent": "the dashboard's agent",
     "gcs-server": "the control store",
 }  # fmt: skip
