@@ -1,16 +1,20 @@
 """The engine in a process of its own: it may be killed, hang, or fail to load, and the server says so."""
 
 import asyncio
+import gc
 import json
 import os
 import pickle
 import signal
 import threading
+from multiprocessing import Pipe
 
 import pytest
 from conftest import wait_for
 from llmserving.engines import core, core_client
 from llmserving.engines.base import EngineDeadError, Sampling
+from llmserving.engines.echo import EchoEngine
+from llmserving.engines.protocol import Cancel, Embed, Submit
 from llmserving.server import load
 from llmserving.settings import from_mapping
 from processes import descendants
@@ -119,6 +123,27 @@ def test_a_process_that_cannot_be_killed_holds_up_no_end(engine, monkeypatch, ca
     engine.close()
     assert f"the engine's process {engine._process.pid} was killed, and is still there 1 seconds later" in caplog.text
     kill()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("ask", [Submit(0, (1, 2), Sampling(max_tokens=5)), Embed(0, ((1, 2),))])
+def test_nothing_is_kept_of_a_request_that_is_given_up_before_it_has_begun(ask):
+    """Its number comes in the same read as its end: its task is cancelled before its first step."""
+    ours, theirs = Pipe()
+
+    async def scenario():
+        engine = core.Core(theirs, EchoEngine(512), None)
+        ours.send(ask)
+        ours.send(Cancel(0))
+        engine._receive()
+        assert list(engine._tasks) == [0]
+        await asyncio.wait(engine._tasks.values(), timeout=30)
+        await asyncio.sleep(0)  # what is called when a task is done is called a step later
+        assert engine._tasks == {}
+
+    with ours, theirs:
+        asyncio.run(scenario())
+        gc.collect()  # a coroutine that is never awaited is told of where it is freed
 
 
 def test_what_nobody_foresaw_leaves_its_traceback_where_it_was(caplog):

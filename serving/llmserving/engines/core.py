@@ -22,7 +22,7 @@ from llmserving.engines.protocol import Cancel, Embed, End, Hanging, Loaded, Not
 from llmserving.log import set_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from llmserving.engines.base import Engine
     from llmserving.engines.encoder import Encoder
@@ -100,17 +100,16 @@ class Core:
             if number in self._tasks:
                 self._tasks[number].cancel()
         else:
-            work = self._continue(message) if isinstance(message, Submit) else self._embed(message)
-            self._tasks[number] = asyncio.create_task(self._do(number, work))
+            task = self._tasks[number] = asyncio.create_task(self._do(message))
+            task.add_done_callback(lambda _: self._tasks.pop(number))  # not in the task, which may never begin
 
-    async def _do(self, number: int, work: Coroutine[None, None, None]) -> None:
+    async def _do(self, message: Request) -> None:
+        number = message.number
         try:
-            await work
+            await (self._continue(message) if isinstance(message, Submit) else self._embed(message))
             self._emit(number, End())
         except Exception as error:  # noqa: BLE001 - it is raised again where the server waits for this number
             self._emit(number, End(_portable(error)))
-        finally:
-            del self._tasks[number]
 
     async def _continue(self, message: Submit) -> None:
         async with aclosing(self._engine.submit(message.prompt, message.sampling)) as tokens:
