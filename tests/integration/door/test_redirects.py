@@ -16,6 +16,7 @@ LED = {  # what a model says -> what its caller reads; the caller's Host is prox
     "http://proxy.test/items/": f"{OWN}/items/",
     "HTTP://Proxy.Test/items/": f"{OWN}/items/",
     "http://proxy.test:80/items/": f"{OWN}/items/",
+    "https://proxy.test:443/items/": f"https://proxy.test:443{OWN}/items/",
     "http://proxy.test": OWN,
     "http://proxy.test?a=b": f"{OWN}?a=b",
     "https://proxy.test/items/": f"https://proxy.test{OWN}/items/",
@@ -24,7 +25,9 @@ LED = {  # what a model says -> what its caller reads; the caller's Host is prox
 }
 LEFT = [
     OWN, f"{OWN}/", f"{OWN}/items/", f"{OWN}?a=b", f"http://proxy.test{OWN}/items/", f"https://proxy.test{OWN}/items/",
-    f"/team{OWN}/items/", f"https://proxy.test/team{OWN}/items/",
+    f"http://proxy.test:80{OWN}/items/", f"https://proxy.test:443{OWN}/items/", f"HTTPS://Proxy.Test:443{OWN}",
+    f"/team{OWN}/items/", f"https://proxy.test/team{OWN}/items/", f"http://proxy.test:80/team{OWN}/items/",
+    f"http://proxy.test:443{OWN}/items/", f"https://proxy.test:80{OWN}/items/",
     "http://other.example/items/", "https://other.example", "//other.example/items/", "http://proxy.test.evil.example/",
     "http://proxy.test:8081/items/", "http://me@proxy.test/items/", "http://evil.example/http://proxy.test/",
     "items/", "../items/", "?page=2", "#top", "", "mailto:a@proxy.test", "ftp://proxy.test/items/",
