@@ -205,3 +205,12 @@ def test_of_two_routes_that_collide_the_younger_is_left_out(new_daemon: New, man
     manifests.routed("aa", creationTimestamp="2025-01-01T00:00:00Z")
     assert 'duplicate location "/one-for-all"' in daemon.until_state("aa", "rejected")["message"]
     assert daemon.answers_from("zz", "upstream")
+
+
+def test_a_500_of_the_proxy_after_the_model_was_asked_is_not_asked_for_again(new_daemon: New, manifests, template):
+    """Where a template lets nginx put its own answer in the place of a model's, which may have worked at the call."""
+    template.write_text(GOOD.replace("    include", "    proxy_intercept_errors on;\n    include"))
+    manifests.routed("chat")
+    answer = new_daemon(TEMPLATE=str(template), WORKERS="1").start().route("chat", "status/500")
+    assert (answer.status, answer.error_type, answer.headers.get("x-should-retry")) == (500, "proxy_error", "false")
+    assert answer.headers.get("retry-after") is None

@@ -100,6 +100,17 @@ def test_the_seconds_of_docs_http_md_are_those_of_nginx(row: str, directives: li
     assert re.findall(r"(\d+) s", said)[: len(seconds)] == seconds
 
 
+def test_every_error_type_of_the_proxy_is_in_a_table_of_docs_http_md():
+    conf = render([], prefix(), NginxConf(NginxSettings(), ("127.0.0.1:8080",), "/s/run"))["nginx.conf"].text
+    types = {each.replace("${kind}", "rayservice") for each in re.findall(r'"type":"([^"]+)"', conf)}
+    others = {
+        each for each in types if re.match("(inference|llminference)?service_", each)
+    }  # in the words of each kind
+    rows = re.findall(r"^\|.+\|$", page("docs/http.md").split("## Failures")[1].split("\n### ")[0], re.MULTILINE)
+    assert "rayservice_pending" in types
+    assert types - others == {word for row in rows for word in re.findall(r"`([a-z]+_[a-z_]+|forbidden)`", row)}
+
+
 def test_every_command_has_a_row():
     section = page("README.md").split("## Commands")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `rayproxy (\w+)", section, re.MULTILINE)) == set(COMMANDS)
