@@ -8,6 +8,7 @@ of them is a request of the model's from its head on; with buffering none is one
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import shutil
 import socket
@@ -19,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
+from bench.ending import at_sigterm
 from tests.support.daemon import Daemon
 from tests.support.manifests import Manifests
 from tests.support.rayserve import ray_serve
@@ -40,6 +42,8 @@ application = Echo.bind()
 
 def main() -> dict[str, dict[str, object]]:
     """Measure both, print what was seen, return it."""
+    argparse.ArgumentParser(prog="python -m bench.bodies", description=__doc__.partition("\n")[0]).parse_args()
+    at_sigterm()
     seen: dict[str, dict[str, object]] = {}
     with tempfile.TemporaryDirectory(prefix="rp-source-") as source:
         (Path(source) / "echo.py").write_text(APPLICATION)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.ending import at_sigterm
 from tests.support.daemon import Daemon
 from tests.support.reflecting import PATH, rayservice
 from tests.support.scripted import Reply, ScriptedApi, Seen, kubeconfig, raw
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("--objects", type=int, default=500)
     parser.add_argument("--large", type=int, default=1000)
     arguments = parser.parse_args()
+    at_sigterm()
     peak = of_large_objects(arguments.large)
     points = of_objects_that_come_and_go(arguments.objects, arguments.minutes * 60)
     half, end = halves(points)

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import urllib3
 
+from bench.ending import at_sigterm
 from bench.propagation import CALM, CRD
 from bench.soak import Size
 from tests.support.apiserver import local_api_server
@@ -105,6 +106,7 @@ def main() -> int:
     parser.add_argument("--services", type=int, default=500)
     parser.add_argument("--minutes", type=float, default=10.0)
     arguments = parser.parse_args()
+    at_sigterm()
     folder = Path(tempfile.mkdtemp(prefix="rp-"))
     flags = ("--max-requests-inflight=10000", "--max-mutating-requests-inflight=10000")
     with local_api_server(flags) as cluster:

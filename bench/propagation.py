@@ -19,6 +19,7 @@ from pathlib import Path
 
 import urllib3
 
+from bench.ending import at_sigterm
 from tests.support import plain
 from tests.support.apiserver import Cluster, local_api_server
 from tests.support.daemon import Daemon
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--burst", type=int, default=300, help="services that are made at once")
     parser.add_argument("--alone", action="store_true", help="without the plain script beside it")
     arguments = parser.parse_args()
+    at_sigterm()
     contests = (rayproxy,) if arguments.alone else (plain_script, rayproxy)
     run(arguments.samples, sorted(arguments.sizes), arguments.burst, contests)
 

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.ending import at_sigterm
 from bench.propagation import CRD
 from tests.support.apiserver import LocalApiServer, local_api_server
 from tests.support.daemon import Daemon
@@ -200,6 +201,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    at_sigterm()
     with world_of(random.Random(arguments.seed)) as world:
         report, calls, lost = soak(world, arguments.minutes * 60)
     print(json.dumps({**report, "calls": calls}, indent=2))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import processes
 from proxy import proxy
 from ray_node import LOOPBACK, RayNode, free_ports
 
+from bench.ending import at_sigterm
 from bench.serving import ROOT, load
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Engine:
 
 def end_cleanly_on_sigterm() -> None:
     """Let a SIGTERM unwind the stack, which ends all that was started; adopt what would be orphaned."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    at_sigterm()
     processes.adopt_orphans()
 
 

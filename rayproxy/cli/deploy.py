@@ -173,6 +173,8 @@ class Deploy(_Command, Flags):  # type: ignore[misc]  # pydantic merges the two 
 class Undeploy(_Command):
     """Take a served checkpoint away: delete the RayService that `rayproxy deploy` made."""
 
+    namespace: fields.Namespace | None = None
+    """namespace; default: the context's"""
     name: CliPositionalArg[fields.ObjectName]
     """name of the RayService"""
 

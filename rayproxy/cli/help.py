@@ -35,6 +35,13 @@ def told(text: str) -> str:
     words, value = text[: made.start()], made["value"]
     if made["factory"] or value in _NOTHING or "default" in words:
         return words
+    return f"{words} (default: {_written(value)})"
+
+
+def _written(value: str) -> str:
+    """Return a value as the setting is written."""
     if value.startswith("("):
-        value = ",".join(ast.literal_eval(value))
-    return f"{words} (default: {value})"
+        return ",".join(ast.literal_eval(value))
+    if value in ("True", "False"):
+        return value.lower()
+    return value[:-2] if re.fullmatch(r"\d+\.0", value) else value

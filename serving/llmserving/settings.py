@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
 from llmserving import container
+from llmserving.helptext import HelpFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,7 +129,8 @@ class Settings(BaseSettings):
 def from_arguments(arguments: Sequence[str]) -> Settings:
     """Read the settings from arguments, then from the environment; an unknown argument ends the process."""
     words = [word for argument in arguments for word in _words(argument)]
-    return Settings(_cli_settings_source=CliSettingsSource[Any](Settings, cli_parse_args=words))
+    source = CliSettingsSource[Any](Settings, cli_parse_args=words, formatter_class=HelpFormatter)
+    return Settings(_cli_settings_source=source)
 
 
 def from_mapping(values: Mapping[str, object]) -> Settings:

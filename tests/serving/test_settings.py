@@ -72,6 +72,18 @@ def test_an_unknown_argument_is_refused_by_name(capsys):
     assert "spectulative" in capsys.readouterr().err
 
 
+def test_help_shows_defaults_as_they_are_written_and_nothing_of_python(capsys):
+    with pytest.raises(SystemExit):
+        from_arguments(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for word in ("None", "null", "SecretStr", "Path", "{str", "True", "False", "--device str", "NUMBER int"):
+        assert word not in shown
+    assert "(default: false)" in shown
+    assert "(default: 1800)" in shown
+    assert "--secret_key TEXT" in shown
+    assert "--engine {auto,continuous,generate,vllm,echo}" in shown
+
+
 def test_the_secret_key_is_never_shown(monkeypatch):
     monkeypatch.setenv("SERVING_SECRET_KEY", "dasdada")
     settings = from_mapping({"engine": "echo"})

@@ -84,11 +84,17 @@ def test_help_shows_each_default_once_and_nothing_of_python(capsys, command):
     with pytest.raises(SystemExit):
         main([command, "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    for word in ("tuple[", "dict[", "None", "null", "factory", "(default: )", "()", "{}"):
+    for word in ("tuple[", "dict[", "None", "null", "factory", "(default: )", "()", "{}", "True", "False", ".0)"):
         assert word not in shown
     assert not re.search(r"default: [^()]*\) \(default", shown)
     assert "(default: 127.0.0.1:8080)" in shown or command in ("deploy", "undeploy")
     assert "(default: /-/routes,/metrics)" in shown or command in ("deploy", "undeploy")
+
+
+def test_help_says_no_default_that_the_command_does_not_have(capsys):
+    with pytest.raises(SystemExit):
+        main(["undeploy", "--help"])
+    assert "the file's" not in capsys.readouterr().out
 
 
 WRONG = [
