@@ -145,15 +145,17 @@ def test_what_ray_serve_obeys_does_not_come_from_a_stranger(door):
 
 
 @pytest.mark.fault(118)
-def test_a_caller_gives_a_gateway_or_sidecar_no_orders_to_repeat_a_call_or_to_give_it_up(door):
+def test_a_caller_gives_a_gateway_or_sidecar_no_orders_of_how_to_treat_its_call(door):
     orders = [
         "retry-on", "retry-grpc-on", "max-retries", "retriable-status-codes", "retriable-header-names",
         "hedge-on-per-try-timeout", "upstream-rq-timeout-ms", "upstream-rq-per-try-timeout-ms",
-        "upstream-rq-timeout-alt-response", "upstream-stream-duration-ms",
+        "upstream-rq-timeout-alt-response", "upstream-stream-duration-ms", "expected-rq-timeout-ms",
+        "upstream-alt-stat-name", "force-trace", "decorator-operation", "original-dst-host",
     ]  # fmt: skip
-    sent(door, *((f"X-Envoy-{name}", "1000") for name in orders), ("x-envoy-external-address", "192.0.2.1"))
+    words = ["external-address", "internal", "ip-tags", "downstream-service-cluster", "downstream-service-node"]
+    sent(door, *((f"X-Envoy-{name}", "1000") for name in [*orders, *words]))
     found = [name for name, _ in door.upstream.fields if name.lower().startswith("x-envoy")]
-    assert found == ["x-envoy-external-address"]
+    assert found == [f"X-Envoy-{name}" for name in words]
 
 
 def test_the_model_learns_by_which_host_scheme_and_prefix_it_was_asked(door):
