@@ -148,7 +148,8 @@ class App:
         check = partial(wiring.check_template, revisions=self.revisions, nginx=self.nginx, conf=conf)
         template = TemplateChoice(self.settings.template, check)
         policy, grants = wiring.make_policy(self.settings), wiring.make_grants(self.settings, self.labels)
-        config = Config(policy, conf, template, grants, self._answering, grants.confirm)
+        stop, wake = self.signals.stop, self.signals.wake.set
+        config = Config(policy, conf, template, grants, self._answering, grants.confirm, stop, wake)
         return Reconciler(self.source, self.ledger, self.revisions, self.nginx, config)
 
     def _admin(self) -> WSGIServer:

@@ -8,6 +8,7 @@ is taken away. One that is as it was is not parsed again: a large one takes seco
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -58,9 +59,14 @@ class ManifestSource:
         self._namespaces = namespaces
         self._held: dict[str, _Found] = {}
         self._parsed: dict[str, tuple[_Stamp, _Found | ValueError]] = {}  # of files that have not changed lately
+        self._lock = threading.Lock()  # for the two above: a second look may last into the next cycle
 
     def snapshot(self) -> Snapshot:
         """Read the folder; raise MissingSourceError where that is not possible."""
+        with self._lock:
+            return self._snapshot()
+
+    def _snapshot(self) -> Snapshot:
         files, closed = self._files()
         problems = [f"{name} is not read: {words}" for name, words in closed.items()]
         unknown = not all(self._held_in(folder) for folder in closed)

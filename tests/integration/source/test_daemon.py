@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,9 @@ import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.reflecting import PATH, rayservice
-from tests.support.scripted import ScriptedApi, Seen, kubeconfig, page, raw, refuse
+from tests.support.scripted import Reply, ScriptedApi, Seen, hold, kubeconfig, page, raw, refuse
 from tests.support.upstream import Upstream
-from tests.support.waiting import until
+from tests.support.waiting import stays, until
 
 SERVICES = "/api/v1/services"
 ROOT = Path(__file__).parents[3]
@@ -52,6 +55,10 @@ def service(name: str, port: int) -> dict[str, Any]:
 @pytest.fixture
 def twenty(daemon: Daemon, api: ScriptedApi, upstream: Upstream) -> Daemon:
     """Return a daemon that serves twenty routes."""
+    return serving_twenty(daemon, api, upstream)
+
+
+def serving_twenty(daemon: Daemon, api: ScriptedApi, upstream: Upstream) -> Daemon:
     for name in NAMES:
         add(api, name, upstream.port)
     daemon.start()
@@ -102,6 +109,77 @@ def test_while_no_second_list_is_to_be_had_nothing_goes_and_when_it_agrees_all_d
     assert all(twenty.error(name) == "" for name in NAMES)
     api.always = lambda _: None
     until("gone", lambda: all(twenty.error(name) == "rayservice_not_found" for name in NAMES), 60)
+
+
+def vanish(api: ScriptedApi, second: Reply) -> None:
+    """Delete all RayServices, tell it by a list, and answer each later one so; return once one of those is asked."""
+    before = lists(api)
+    for name in NAMES:
+        del api.objects[PATH][name]
+    once = {"watch": refuse(410), "list": page([], api.version)}
+    api.always = lambda seen: (
+        once.pop(asked(seen), None if asked(seen) == "watch" else second) if seen.path == PATH else None
+    )
+    api.cut()
+    until("a second list was asked", lambda: lists(api) >= before + 2)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(51)
+@pytest.mark.fault(167)
+def test_a_stop_while_a_second_list_is_silent_is_obeyed_in_time(twenty: Daemon, api: ScriptedApi):
+    vanish(api, hold)
+    assert twenty.process
+    twenty.process.send_signal(signal.SIGTERM)
+    assert twenty.process.wait(5) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.fault(36)
+@pytest.mark.fault(167)
+def test_an_nginx_that_dies_while_a_second_list_is_silent_has_another_one_in_its_place_soon(
+    twenty: Daemon, api: ScriptedApi
+):
+    vanish(api, hold)
+    before = twenty.nginx_pid()
+    os.kill(before, signal.SIGKILL)
+
+    def another() -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return twenty.nginx_pid() != before
+        return False
+
+    until("another nginx", another, 15)
+    until("its routes answer", lambda: all(twenty.answers_from(name, "upstream") for name in NAMES), 10)
+
+
+SHORT_LIVED = "import rayproxy.daemon; rayproxy.daemon.HEARTBEAT = 14.0"
+
+
+@pytest.mark.slow
+@pytest.mark.fault(167)
+def test_while_a_second_list_comes_slowly_the_loop_turns_and_what_it_says_at_last_is_taken(
+    daemon: Daemon, api: ScriptedApi, upstream: Upstream
+):
+    impatient = daemon.folder / "impatient"
+    impatient.mkdir()
+    (impatient / "sitecustomize.py").write_text(SHORT_LIVED)
+    daemon.environment |= {"PYTHONPATH": os.pathsep.join([str(impatient), str(ROOT)])}
+    twenty = serving_twenty(daemon, api, upstream)
+    pages = 5
+
+    def slow(connection) -> None:
+        nonlocal pages
+        pages -= 1
+        time.sleep(4)
+        page([], api.version, "more" if pages else "")(connection)
+
+    vanish(api, slow)
+    before = lists(api)
+    stays("it is healthy", lambda: pages == 0 or twenty.admin("/healthz")[0] == 200, 19)
+    until("gone", lambda: all(twenty.error(name) == "rayservice_not_found" for name in NAMES))
+    assert lists(api) - before <= 4, "one list of five pages, the first of which was asked for before"
+    assert "has not ended within 10 s" in twenty.told()
 
 
 @pytest.mark.fault(2)
