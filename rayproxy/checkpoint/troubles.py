@@ -137,14 +137,25 @@ def _suspended(rayservice: Object) -> bool:
 
 
 def _warning(seen: Observed, rayservice: Object) -> str:
-    """Return the newest warning about the Pods, or one about the RayService that has lasted."""
-    name = rayservice["metadata"]["name"]
-    warnings = [event for event in _news(seen) if event.get("type") == "Warning"]
-    own = [event for event in warnings if event["involvedObject"]["name"] == name]
-    lasting = [event for event in own if _lasts([each for each in own if each.get("reason") == event.get("reason")])]
-    others = [event for event in warnings if event not in own] if reached(seen) < PODS_ARE_UP else []
-    newest = max([*lasting, *others], key=last, default=None)
+    """Return the newest warning about the Pods or their RayCluster, or one that has lasted, also of the RayService."""
+    name, ray_cluster = rayservice["metadata"]["name"], current_cluster(rayservice)
+    own, clusters = _warnings(_about(seen, name)), _unmended(_about(seen, ray_cluster))
+    about_pods = [event for event in _warnings(_news(seen)) if _of(event) not in (name, ray_cluster)]
+    at_once = [*clusters, *about_pods] if reached(seen) < PODS_ARE_UP else []
+    newest = max([*_lasting(own), *_lasting(clusters), *at_once], key=last, default=None)
     return _said(newest) if newest else ""
+
+
+def _unmended(events: list[Object]) -> list[Object]:
+    """Return the warnings unless KubeRay has said something better since: that the Pod is made, say."""
+    newest = max(events, key=lambda event: (last(event), event.get("type") == "Warning"), default={})
+    return _warnings(events) if newest.get("type") == "Warning" else []
+
+
+def _lasting(warnings: list[Object]) -> list[Object]:
+    return [
+        event for event in warnings if _lasts([each for each in warnings if each.get("reason") == event.get("reason")])
+    ]
 
 
 def _lasts(events: list[Object]) -> bool:
@@ -182,13 +193,24 @@ def _old_words(seen: Observed, rayservice: Object) -> str:
     word = text(rayservice, "status", "serviceStatus")
     if word in ("", "Running"):
         return ""
-    about = [event for event in _news(seen) if event["involvedObject"]["name"] == rayservice["metadata"]["name"]]
-    newest = max(about, key=last, default=None)
+    newest = max(_about(seen, rayservice["metadata"]["name"]), key=last, default=None)
     return f"{word}: {last_line(text(newest, 'message'))}" if newest else word
 
 
 def _said(event: Object) -> str:
-    return f"{event['involvedObject']['name']}: {event.get('reason')}: {last_line(text(event, 'message'))}"
+    return f"{_of(event)}: {event.get('reason')}: {last_line(text(event, 'message'))}"
+
+
+def _warnings(events: list[Object]) -> list[Object]:
+    return [event for event in events if event.get("type") == "Warning"]
+
+
+def _about(seen: Observed, name: str) -> list[Object]:
+    return [event for event in _news(seen) if _of(event) == name]
+
+
+def _of(event: Object) -> str:
+    return str(event["involvedObject"]["name"])
 
 
 def _news(seen: Observed) -> list[Object]:

@@ -27,7 +27,8 @@ def observe(cluster: Cluster, name: str, proxy: str | None) -> Observed:
         return Observed(None)
     ray_cluster = current_cluster(rayservice)
     pods = cluster.pods(ray_cluster) if ray_cluster else []
-    names = [name, *(pod["metadata"]["name"] for pod in pods)]
+    # KubeRay says about the RayCluster what keeps it from making Pods: a quota, say, or Pod Security.
+    names = [name, *filter(None, [ray_cluster]), *(pod["metadata"]["name"] for pod in pods)]
     return Observed(
         rayservice=rayservice,
         pods=tuple(pods),

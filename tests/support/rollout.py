@@ -68,8 +68,10 @@ class Rollout:
         self._server.call("PATCH", path, {"status": status}, MERGE)
 
     def warning(self, kind: str, reason: str, message: str) -> None:
-        """Record an Event about a Pod."""
+        """Record an Event about a Pod, or about their `RayCluster`."""
         about = {"kind": "Pod", "namespace": self._namespace, "name": f"{self.cluster}-{kind}"}
+        if kind == "RayCluster":
+            about |= {"kind": kind, "name": self.cluster}
         event = {
             "apiVersion": "v1",
             "kind": "Event",

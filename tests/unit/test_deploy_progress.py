@@ -190,6 +190,29 @@ def test_a_warning_of_kuberay_that_each_healthy_start_has_is_told_only_where_it_
     assert progress(Observed(rayservice(), BOTH_UP, counted)).detail.startswith("m: FailedToUpdateService: ")
 
 
+@pytest.mark.fault(168)
+def test_why_no_pod_can_be_made_is_told_at_once_and_until_one_is():
+    refused = warning("FailedToCreateWorkerPod", 3, name="m-old")
+    made = warning("CreatedWorkerPod", 4, name="m-old") | {"type": "Normal"}
+    head_is_pulled = warning("Pulled", 9, name="m-head") | {"type": "Normal"}
+    again = warning("FailedToCreateWorkerPod", 4, name="m-old")
+
+    said = "m-old: FailedToCreateWorkerPod: FailedToCreateWorkerPod"
+    assert progress(Observed(rayservice(), events=(refused, head_is_pulled))).detail == f"{said} 3"
+    assert progress(Observed(rayservice(), events=(refused, made))).detail == ""
+    assert progress(Observed(rayservice(), events=(made, again))).detail == f"{said} 4"
+    assert progress(Observed(rayservice(), events=(again, made))).detail == f"{said} 4"
+
+
+@pytest.mark.fault(168)
+def test_a_worker_that_cannot_be_made_beside_one_that_runs_is_told_where_that_lasts():
+    refused = warning("FailedToCreateWorkerPod", 3, name="m-old")
+    lasting = warning("FailedToCreateWorkerPod", 40, name="m-old")
+
+    assert progress(Observed(rayservice(), BOTH_UP, (refused,))).detail == ""
+    assert progress(Observed(rayservice(), BOTH_UP, (refused, lasting))).detail.endswith("FailedToCreateWorkerPod 40")
+
+
 def test_a_change_that_kuberay_has_not_seen_is_told_and_old_troubles_end_nothing():
     crashing = (pod("worker", waiting("CrashLoopBackOff")),)
     unseen = rayservice("DEPLOY_FAILED", ready="ValidationFailed", generation=2)

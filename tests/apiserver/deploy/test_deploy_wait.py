@@ -151,6 +151,19 @@ def test_each_stage_is_named_as_it_comes_until_the_first_answer_through_the_prox
     command.ends_with(0)
 
 
+@pytest.mark.fault(168)
+def test_what_stops_pods_from_being_made_is_told(deploy, rollout):
+    command = deploy()
+    command.says("applied")
+
+    rollout.status()
+    rollout.warning("RayCluster", "FailedToCreateHeadPod", "Failed to create head Pod: exceeded quota: gpus")
+
+    command.says(
+        "waiting for 'image pulled': finetune-sample-x7k2p: FailedToCreateHeadPod: Failed to create head Pod: "
+    )
+
+
 def test_without_a_proxy_it_is_over_when_the_service_is_there(deploy, rollout):
     command = deploy()
     command.says("applied")
