@@ -52,7 +52,8 @@ class Speaker:
         self._source = source
         self._wake = wake
         self._stop = threading.Event()
-        self._told: tuple[frozenset[str], float] = frozenset(), 0.0  # what this replica said it has proven, and when
+        # Times are monotonic, but for the wall's that is written and that replicas compare: it may be set back.
+        self._told: tuple[frozenset[str], float] = frozenset(), float("-inf")  # what this replica has said, and when
         self._written: dict[str, float] = {}
         self._failures: dict[str, tuple[float, str]] = {}  # {where: from when on to try again, and what failed}
         self._silent: float | None = None  # since when nobody speaks
@@ -77,23 +78,24 @@ class Speaker:
             self._turn(time.time())
             self._stop.wait(PACE)
 
-    def _turn(self, now: float) -> None:
+    def _turn(self, wall: float) -> None:
         known, found = self._source.known(), self._proofs.found
         if known is None or found is None:
             return
         mine = known.of_class(self._scope.class_name)
         proven = frozenset(_tokens(mine.values(), found)) if self._proofs.hold else frozenset()
-        entries = self._share(known, proven, now, needed=bool(mine))
-        speaks = replicas.speaker(known.ready, entries, now)
-        self._note_silence(silent=bool(mine) and not speaks, now=now)
+        entries = self._share(known, proven, wall, needed=bool(mine))
+        speaks = replicas.speaker(known.ready, entries, wall)
+        self._note_silence(silent=bool(mine) and not speaks, now=time.monotonic())
         if speaks != self._scope.me:
             return
-        lacking = partial(_lacking, known.ready, entries, now)
-        self._speak(_writes(known, self._scope.class_name, found, lacking), now)
+        lacking = partial(_lacking, known.ready, entries, wall)
+        self._speak(_writes(known, self._scope.class_name, found, lacking))
 
-    def _speak(self, writes: Iterable[Write], now: float) -> None:
+    def _speak(self, writes: Iterable[Write]) -> None:
         """Write, for no longer than until the others are to hear of this replica; the rest goes with the next turn."""
-        until = time.monotonic() + replicas.BEAT
+        now = time.monotonic()
+        until = now + replicas.BEAT
         due = [write for write in writes if now >= self._failures.get(write.path, (0.0, ""))[0]]
         for write in in_turns(due, self._written)[:MOST]:
             if self._stop.is_set() or time.monotonic() > until:
@@ -103,17 +105,17 @@ class Speaker:
         self._written = {path: at for path, at in self._written.items() if now - at < replicas.FORGOTTEN}
         self._failures = {path: it for path, it in self._failures.items() if now - it[0] < replicas.FORGOTTEN}
 
-    def _share(self, known: Known, proven: frozenset[str], now: float, *, needed: bool) -> replicas.Entries:
+    def _share(self, known: Known, proven: frozenset[str], wall: float, *, needed: bool) -> replicas.Entries:
         """Tell the others what this replica has proven, where it is time to; return what all have told."""
-        own = {self._scope.me: replicas.Entry(int(now), proven)}
+        own, now = {self._scope.me: replicas.Entry(int(wall), proven)}, time.monotonic()
         configmap = self._scope.configmap
         if configmap is None:
             return own
         before, at = self._told
         if needed and (proven != before or now - at >= replicas.BEAT):
-            gone = dict.fromkeys(replicas.forgotten(known.ready, known.entries, now))
+            gone = dict.fromkeys(replicas.forgotten(known.ready, known.entries, wall))
             path = f"{replicas.CONFIGMAPS.path(configmap.namespace)}/{configmap.name}"
-            if self._send(Write(path, {"data": gone | {self._scope.me: replicas.write(proven, now)}}), now):
+            if self._send(Write(path, {"data": gone | {self._scope.me: replicas.write(proven, wall)}}), now):
                 self._told = proven, now
         return known.entries
 

@@ -61,6 +61,7 @@ class Reporter:
         told = (ref for ref, each in behind.items() if each.state == UNAVAILABLE and _age(each.since) > HOLD)
         self._turns = Turns(told)
         self._written = False
+        self._pending: dict[tuple[Ref, str], float] = {}  # since when, in monotonic s: the wall clock may be set
         self._warned: set[tuple[Ref, str]] = set()
         self._reminded = time.time()
         self._problems = Told()
@@ -224,17 +225,17 @@ class Reporter:
     def _look_at_pending(self) -> None:
         if not self.served:  # what an earlier daemon left may be routed, or gone, meanwhile
             return
-        longest = 0.0
-        for ref, entry in self._statuses.items():
-            if entry.state != PENDING:
-                continue
-            age = _age(entry.since)
+        now, longest = time.monotonic(), 0.0
+        pending = {(ref, entry.since): entry for ref, entry in self._statuses.items() if entry.state == PENDING}
+        self._pending = {which: self._pending.get(which) or now - _age(which[1]) for which in pending}
+        for which, entry in pending.items():
+            age = now - self._pending[which]
             longest = max(longest, age)
-            if age > self._pending_warning and (ref, entry.since) not in self._warned:
-                self._warned.add((ref, entry.since))
+            if age > self._pending_warning and which not in self._warned:
+                self._warned.add(which)
                 if event := about(entry, too_long=True):
                     self._record(event)
-                self._log.warning("pending too long", **_name(ref), since=entry.since, message=entry.message)
+                self._log.warning("pending too long", **_name(entry.ref), since=entry.since, message=entry.message)
         self._metrics.pending_longest.set(longest)
 
     def _remind(self) -> None:

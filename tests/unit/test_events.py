@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -141,3 +142,22 @@ def test_any_rayservice_gives_an_event_that_the_api_server_takes(rayservice: str
 def test_a_name_that_is_cut_at_a_dot_stays_a_name():
     event = Event(ref("a" * 179 + "." + "b" * 60, "ns"), "uid", "Normal", "r", "m")
     assert SUBDOMAIN.fullmatch(event.body("0" * 16, "now")["metadata"]["name"])
+
+
+@pytest.mark.fault(169)
+@pytest.mark.parametrize("leap", [-3600.0, 3600.0])
+def test_what_is_pending_too_long_is_told_after_that_time_whatever_the_wall_clock_shows(tmp_path, monkeypatch, leap):
+    now, ahead = 1000.0, 1_800_000_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now + ahead)
+    events: list[Event] = []
+    reporter = Reporter(Metrics(CollectorRegistry()), tmp_path / "status.json", events.append, 60.0)
+    reporter.done(Outcome((Pending(ref(), "u", "no Service"),), (), "r", Changes(), reloaded=False), 0.0, None)
+    reporter.nginx(1, 0)
+    ahead += leap
+    now += 50
+    reporter.nginx(1, 0)
+    assert not events
+    now += 11
+    reporter.nginx(1, 0)
+    assert [event.reason for event in events] == ["RoutePending"]
