@@ -23,11 +23,13 @@ _TRIES = 5  # KubeRay writes the status each 2 s, and each write asks for anothe
 
 def apply(cluster: Cluster, manifest: Object, *, force: bool) -> Object:
     """Apply `manifest` as field manager `rayproxy`; refuse what others made, changed or own, unless forced."""
-    if force:
-        return cluster.patch(with_record(manifest), force=True)
     name = manifest["metadata"]["name"]
+    if force:
+        _refuse_what_is_being_deleted(name, cluster.rayservice(name))
+        return cluster.patch(with_record(manifest), force=True)
     for _ in range(_TRIES):
         live = cluster.rayservice(name)
+        _refuse_what_is_being_deleted(name, live)
         _refuse_what_others_made(cluster, manifest, live)
         try:
             return _apply_to(cluster, with_record(manifest), live)
@@ -44,10 +46,14 @@ def foresee(cluster: Cluster, manifest: Object) -> str:
     return second_cluster(live, cluster.patch(with_record(manifest), force=True, dry_run=True)) if live else ""
 
 
-def _refuse_what_others_made(cluster: Cluster, manifest: Object, live: Object | None) -> None:
-    name, service_name = manifest["metadata"]["name"], manifest["spec"]["serveService"]["metadata"]["name"]
+def _refuse_what_is_being_deleted(name: str, live: Object | None) -> None:
+    """Raise RefusedError where the API server would take it, and all would be gone once the finalizers are done."""
     if live is not None and live["metadata"].get("deletionTimestamp"):
         raise RefusedError(f"RayService {name} is being deleted: try again when it is gone")
+
+
+def _refuse_what_others_made(cluster: Cluster, manifest: Object, live: Object | None) -> None:
+    name, service_name = manifest["metadata"]["name"], manifest["spec"]["serveService"]["metadata"]["name"]
     if live is not None and not made_by_rayproxy(live):
         raise RefusedError(
             f"RayService {name} exists and was made by {managers(live)}, not by rayproxy: "

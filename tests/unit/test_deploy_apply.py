@@ -35,12 +35,13 @@ def refusal(status: int, *causes: Cause) -> ApiError:
 class Cluster:
     """Record what is applied; answer with the next of the `answers`, or as a server that takes everything."""
 
-    def __init__(self, *answers: ApiError | None) -> None:
+    def __init__(self, *answers: ApiError | None, live: Object | None = None) -> None:
         self.applied: list[tuple[bool, bool]] = []
         self._answers = list(answers)
+        self._live = live or stored()
 
     def rayservice(self, _name: str) -> Object:
-        return stored()
+        return self._live
 
     def service(self, _name: str) -> None:
         return None
@@ -84,6 +85,26 @@ def test_a_change_in_between_is_looked_at_again():
 def test_a_rayservice_that_changes_all_the_time_is_given_up():
     with pytest.raises(RefusedError, match="it changes faster than it can be looked at, try again: no"):
         applied(Cluster(*[refusal(409)] * 5))
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_rayservice_that_is_being_deleted_is_not_applied_over_forced_or_not(force):
+    live = stored()
+    live["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    cluster = Cluster(live=live)
+
+    with pytest.raises(RefusedError, match="RayService m is being deleted: try again when it is gone"):
+        apply(cluster, WANTED, force=force)  # type: ignore[arg-type]  # a stand-in
+    assert cluster.applied == []
+
+
+def test_what_others_made_is_applied_over_where_that_is_forced():
+    others = stored()
+    del others["metadata"]["managedFields"]
+    cluster = Cluster(live=others)
+
+    assert apply(cluster, WANTED, force=True)["spec"]["a"] == 2  # type: ignore[arg-type]  # a stand-in
+    assert cluster.applied == [(True, False)]
 
 
 def test_a_record_that_the_definition_takes_no_more_proves_nothing():
