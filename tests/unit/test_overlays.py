@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -42,3 +42,27 @@ def test_with_the_patch_that_stands_there_two_proxies_of_one_cluster_may_list_na
         deploy.one(rendered, "ClusterRole", binding["roleRef"]["name"])
         bound.append((binding["metadata"]["name"], binding["subjects"][0]["namespace"]))
     assert bound == [("rayproxy-namespaces-team-a", "team-a"), ("rayproxy-namespaces-team-b", "team-b")]
+
+
+@pytest.mark.parametrize("overlay", ["all-namespaces", "one-namespace"])
+def test_an_overlay_that_is_written_as_docs_operating_md_says_changes_settings_and_brings_a_file(
+    tmp_path: Path, overlay: str
+):
+    blocks = re.findall(
+        r"^```yaml\n(.*?)^```", (deploy.ROOT / "docs/operating.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    [own] = [block for block in blocks if "behavior: merge" in block]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/names.yaml").write_text("- {namespaces: ['*'], names: ['test-*']}\n")
+    rendered = deploy.with_component(tmp_path, "monitoring", overlay, "team-proxy", own)
+    settings = deploy.one(rendered, "ConfigMap")["data"]
+    before = deploy.one(deploy.render(f"deploy/overlays/{overlay}"), "ConfigMap")["data"]
+    assert settings.items() > before.items()
+    assert settings["RAYPROXY_MAX_BODY"] == "64m"
+    pod = deploy.one(rendered, "Deployment")
+    mounts = {name: each["volumeMounts"] for name, each in deploy.containers(pod).items()}
+    file = PurePosixPath(settings["RAYPROXY_NAME_POLICY"])
+    [volume] = [mount["name"] for mount in mounts["rayproxy"] if mount["mountPath"] == str(file.parent)]
+    assert volume not in {mount["name"] for name in ("init", "nginx") for mount in mounts[name]}
+    [source] = [each["configMap"] for each in pod["spec"]["template"]["spec"]["volumes"] if each["name"] == volume]
+    assert file.name in deploy.one(rendered, "ConfigMap", source["name"])["data"]

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from pydantic.fields import FieldInfo
 
 from rayproxy.checkpoint.last_applied import RECORD
 from rayproxy.cli import COMMANDS
 from rayproxy.kube.api import ApiError, GarbledError
 from rayproxy.nginx.render import NginxConf, render
-from rayproxy.nginx.templates import prefix
+from rayproxy.nginx.templates import MAX_TEMPLATE_BYTES, VARIABLES, prefix
+from rayproxy.policy_file import MAX_BYTES
 from rayproxy.report.metrics import Metrics
-from rayproxy.settings import NginxSettings, Settings
+from rayproxy.settings import MAX_HOLD, MAX_PATH, MAX_WAIT, NginxSettings, Settings
 from rayproxy.sources.reflector import _reason, _StaleError
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +72,36 @@ def test_every_setting_has_a_row_and_every_row_is_a_setting():
     names = {f"RAYPROXY_{name.upper()}" for name in Settings.model_fields} - {"RAYPROXY_KUBECONFIG"} | {"KUBECONFIG"}
     section = page("docs/settings.md").split("# Settings")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == names
+
+
+BOUNDS = {MAX_WAIT: "24 days", MAX_HOLD: "30 days"}  # in seconds
+
+
+@pytest.mark.parametrize(("name", "field"), Settings.model_fields.items(), ids=list(Settings.model_fields))
+def test_the_row_of_a_setting_has_its_bounds(name: str, field: FieldInfo):
+    low, high = (
+        next((getattr(each, end) for each in field.metadata if hasattr(each, end)), 0) for end in ("ge", "le")
+    )
+    found = re.search(rf"^\| `RAYPROXY_{name.upper()}` .*", page("docs/settings.md"), re.MULTILINE)
+    for bound in (low, high):
+        assert bound < 2 or BOUNDS.get(bound, f"{bound:,}") in (found or [""])[0]
+
+
+def test_the_bounds_of_files_and_paths_are_in_their_rows():
+    text = page("docs/settings.md")
+    for name, words in (
+        ("NAME_POLICY", f"{MAX_BYTES // 1024} KiB at most"),
+        ("TEMPLATE", f"{MAX_TEMPLATE_BYTES // 1024} KiB at most"),
+        ("HIDDEN_PATHS", f"{MAX_PATH} characters each at most"),
+    ):
+        assert re.search(rf"^\| `RAYPROXY_{name}` .*{words}", text, re.MULTILINE), name
+
+
+def test_every_variable_of_a_location_template_is_named():
+    section = page("docs/settings.md").split("## A location template of your own")[1].split("\n## ")[0]
+    assert set(re.findall(r"{{ (\w+) }}|{% if (\w+) %}", section)) == {
+        ("", each) if each in ("StreamBody", "Trusted") else (each, "") for each in VARIABLES
+    }
 
 
 def test_every_metric_has_a_row_and_every_row_is_a_metric():

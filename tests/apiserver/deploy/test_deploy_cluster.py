@@ -1,15 +1,21 @@
 """`rayproxy deploy` and `undeploy` against a real API server, with each shape of RayService."""
 
 import json
+import re
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import yaml
 
 from rayproxy.__main__ import main
+from rayproxy.checkpoint.connect import connect
 from tests.support import definitions, golden
 from tests.support.cli import FailedError
 from tests.support.objects import CHECKPOINTS, MERGE, RAYSERVICES, there
 from tests.support.waiting import until
+
+DOCS = Path(__file__).parents[3] / "docs/checkpoints.md"
 
 
 @pytest.mark.skipif(not definitions.UPSTREAM, reason="name a folder with KubeRay's CRDs in RAYPROXY_TEST_CRDS")
@@ -213,16 +219,12 @@ def test_undeploy_leaves_what_others_made_alone_unless_forced(server, namespace,
     until("it is gone", lambda: not there(server, f"{RAYSERVICES.format(namespace)}/finetune-sample"))
 
 
-@pytest.fixture
-def frugal(server, namespace, kubeconfig, tmp_path):
-    """Return the kubeconfig of somebody who may apply RayServices in the namespace, and nothing else."""
+@contextmanager
+def somebody(server, namespace, kubeconfig, tmp_path, rules):
+    """Yield the kubeconfig of somebody who may do so much in the namespace, and nothing else."""
     rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
     account = f"/api/v1/namespaces/{namespace}/serviceaccounts"
     kind = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "frugal"}}
-    rules = [
-        {"apiGroups": ["ray.io"], "resources": ["rayservices"], "verbs": ["get", "create", "patch"]},
-        {"apiGroups": [""], "resources": ["services"], "verbs": ["get"]},
-    ]
     subject = {"kind": "ServiceAccount", "name": "frugal", "namespace": namespace}
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "frugal"}
     made = {
@@ -246,6 +248,41 @@ def frugal(server, namespace, kubeconfig, tmp_path):
     yield path
     for made_path in made:
         server.call("DELETE", made_path)
+
+
+@pytest.fixture
+def frugal(server, namespace, kubeconfig, tmp_path):
+    """Return the kubeconfig of somebody who may apply RayServices in the namespace, and nothing else."""
+    rules = [
+        {"apiGroups": ["ray.io"], "resources": ["rayservices"], "verbs": ["get", "create", "patch"]},
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["get"]},
+    ]
+    with somebody(server, namespace, kubeconfig, tmp_path, rules) as path:
+        yield path
+
+
+@pytest.fixture
+def documented(server, namespace, kubeconfig, tmp_path):
+    """Return the kubeconfig of somebody who has the rights that docs/checkpoints.md asks for."""
+    text = DOCS.read_text(encoding="utf-8")
+    [block] = re.findall(r"<!-- deploy:rights -->\n```yaml\n(.*?)```", text, re.DOTALL)
+    with somebody(server, namespace, kubeconfig, tmp_path, yaml.safe_load(block)["rules"]) as path:
+        yield path
+
+
+def test_the_documented_rights_are_enough_to_deploy_to_change_and_to_undeploy(
+    documented, defined, server, namespace, capsys
+):
+    name = create_checkpoint(server, namespace, "documented.yaml")
+    at = ["-n", namespace, "--kubeconfig", str(documented)]
+    for more in ([], ["--replicas", "2"]):
+        assert main(["deploy", name, *at, "--kuberay", defined.kuberay, *more]) == 0, capsys.readouterr().err
+    assert there(server, f"{RAYSERVICES.format(namespace)}/{name}")
+    api, _ = connect(str(documented), None)
+    for plural in ("pods", "events"):  # a refusal would be no error, only fewer words
+        assert "items" in api.get(f"/api/v1/namespaces/{namespace}/{plural}")
+    assert main(["undeploy", name, *at]) == 0, capsys.readouterr().err
+    until("it is gone", lambda: not there(server, f"{RAYSERVICES.format(namespace)}/{name}"))
 
 
 def test_who_may_not_read_definitions_says_which_kuberay_it_is(frugal, defined, server, namespace, capsys):
