@@ -94,7 +94,7 @@ def _serve_service(checkpoint: Checkpoint, options: Options) -> dict[str, Any]:
 def _serve_config(checkpoint: Checkpoint, options: Options, capabilities: Capabilities) -> dict[str, Any]:
     root = root_path(checkpoint, options, capabilities)
     if capabilities.serve_config_v2:
-        return {"serveConfigV2": serve_config_v2(options, root)}
+        return {"serveConfigV2": serve_config_v2(options, root, _numbers(ray_version(options, capabilities)))}
     if root:
         raise RefusedError(
             "--root-path: KubeRay 1.0's serveConfig has no place for it; leave it out, or use KubeRay 1.1"

@@ -9,10 +9,13 @@ import yaml
 from rayproxy.checkpoint.options import Options
 
 APPLICATION = "default"
+# Ray ignores a name that it does not know, and older ones have another: 2.9.3's and 2.10.0's ray/serve/config.py.
+_RAY_HAS_TARGET = (2, 10, 0)
+_TARGET, _OLD_TARGET = "target_ongoing_requests", "target_num_ongoing_requests_per_replica"
 
 
-def serve_config_v2(options: Options, root_path: str) -> str:
-    """Return the YAML text of Ray's ServeDeploySchema; without a `root_path` where that is ""."""
+def serve_config_v2(options: Options, root_path: str, ray: tuple[int, ...]) -> str:
+    """Return the YAML text of this Ray's ServeDeploySchema; without a `root_path` where that is ""."""
     # No request_timeout_s: it would cut a stream that is still sending.
     http_options = {"host": "0.0.0.0", "port": options.port}  # noqa: S104 - inside the Pod
     if root_path:
@@ -29,7 +32,7 @@ def serve_config_v2(options: Options, root_path: str) -> str:
                 "deployments": [
                     {
                         "name": options.deployment,
-                        **_scale_v2(options),
+                        **_scale_v2(options, ray),
                         "graceful_shutdown_timeout_s": options.read_timeout,
                         "ray_actor_options": {"num_gpus": options.gpus},
                     }
@@ -57,14 +60,14 @@ def serve_config_v1(options: Options) -> dict[str, Any]:
     }
 
 
-def _scale_v2(options: Options) -> dict[str, Any]:
+def _scale_v2(options: Options, ray: tuple[int, ...]) -> dict[str, Any]:
     if options.max_replicas is None:
         return {"num_replicas": options.replicas}
     return {
         "autoscaling_config": {
             "min_replicas": options.replicas,
             "max_replicas": options.max_replicas,
-            "target_ongoing_requests": options.target_ongoing_requests,
+            _TARGET if ray >= _RAY_HAS_TARGET else _OLD_TARGET: options.target_ongoing_requests,
         }
     }
 
@@ -75,6 +78,6 @@ def _scale_v1(options: Options) -> dict[str, Any]:
     scale = {
         "min_replicas": options.replicas,
         "max_replicas": options.max_replicas,
-        "target_num_ongoing_requests_per_replica": options.target_ongoing_requests,
+        _OLD_TARGET: options.target_ongoing_requests,
     }
     return {"autoscalingConfig": yaml.safe_dump(scale, sort_keys=False)}

@@ -154,7 +154,7 @@ def test_serve_deploy_of_the_generated_config_brings_the_model_server_up(asked, 
 
     _, options = asked
     config = tmp_path / "serve.yaml"
-    config.write_text(serve_config_v2(options, "/apis/rayservice/chat"), encoding="utf-8")
+    config.write_text(serve_config_v2(options, "/apis/rayservice/chat", (2, 60, 0)), encoding="utf-8")
 
     serve = [f"{Path(sys.executable).parent}/serve", "deploy", str(config), "--address", dashboard]
     subprocess.run(serve, check=True, timeout=60)

@@ -44,6 +44,26 @@ def test_the_models_name_is_the_rayservices_unless_somebody_says_otherwise(capsy
     assert list(names.values()) == [["finetune-sample"], ["mine"], ["theirs"]]
 
 
+@pytest.mark.parametrize(
+    ("ray", "name"),
+    [
+        ("2.8.0", "target_num_ongoing_requests_per_replica"),
+        ("2.9.3", "target_num_ongoing_requests_per_replica"),
+        ("2.10.0", "target_ongoing_requests"),
+        ("2.60.0", "target_ongoing_requests"),
+    ],
+)
+def test_what_autoscaling_aims_at_has_the_name_that_this_ray_knows(ray, name, capsys, monkeypatch):
+    monkeypatch.chdir(golden.INPUTS)
+    scaled = ["--max-replicas", "4", "--target-ongoing-requests", "20", "--ray-version", ray]
+
+    assert main(["deploy", "-f", "documented.yaml", "--kuberay", "1.7", "--dry-run", *scaled]) == 0
+
+    config = yaml.safe_load(yaml.safe_load(capsys.readouterr().out)["spec"]["serveConfigV2"])
+    (deployment,) = config["applications"][0]["deployments"]
+    assert deployment["autoscaling_config"] == {"min_replicas": 1, "max_replicas": 4, name: 20}
+
+
 @pytest.mark.parametrize("word", ["null", "None", "true"])
 def test_a_word_on_the_command_line_is_the_text_itself(word, capsys, monkeypatch):
     monkeypatch.chdir(golden.INPUTS)
