@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from llmserving.engines.base import CHECK_SECONDS, CHECKS
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHECK_SECONDS = 1
-CHECKS = 3  # that fail, one after the other: a machine that was asleep hears of the engine a second after it woke
 LAST_WORDS_SECONDS = 10  # for the running answers, which end with an error
 
 

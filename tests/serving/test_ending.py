@@ -25,6 +25,8 @@ from llmserving.tokenizer import ByteTokenizer
 from processes import descendants
 from test_command import command, launch  # noqa: F401 - fixtures
 
+# Python imports a `sitecustomize` first: this one has a minute pass in two seconds.
+IMPATIENT = "from llmserving.engines import core_client\ncore_client.SILENCE_SECONDS = 2.0\n"
 LONG = {"prompt": "a", "max_tokens": 450, "ignore_eos": True, "stream": True}
 
 
@@ -45,10 +47,7 @@ class TestWithoutRay:
         )
 
     def test_a_hanging_engine_ends_the_process_and_its_own(self, base, command, tmp_path):  # noqa: F811
-        """Python imports a `sitecustomize` first: here one that has a minute pass in two seconds."""
-        (tmp_path / "sitecustomize.py").write_text(
-            "from llmserving.engines import core_client\ncore_client.SILENCE_SECONDS = 2.0\n"
-        )
+        (tmp_path / "sitecustomize.py").write_text(IMPATIENT)
         process, client = command("--model", str(base), path=tmp_path)
         (engine,) = descendants(process.pid)
         os.kill(engine, signal.SIGSTOP)
@@ -57,6 +56,25 @@ class TestWithoutRay:
         assert json.loads(rest[-2].removeprefix("data: "))["error"]["code"] == 503
         assert process.wait(60) == 1
         assert "has said nothing for 2 seconds" in (tmp_path / "log").read_text()
+        assert not Path(f"/proc/{engine}").exists()
+
+    def test_an_engine_that_hangs_after_a_signal_holds_up_neither_its_callers_nor_the_end(
+        self,
+        base,
+        command,  # noqa: F811
+        tmp_path,
+    ):
+        (tmp_path / "sitecustomize.py").write_text(IMPATIENT)
+        process, client = command("--model", str(base), "--request_timeout=90", path=tmp_path)
+        (engine,) = descendants(process.pid)
+        with client.stream("POST", "/v1/completions", json=LONG) as response:
+            lines = response.iter_lines()
+            next(lines)
+            os.kill(engine, signal.SIGSTOP)
+            process.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line.startswith("data: ")]
+        assert json.loads(rest[-2].removeprefix("data: "))["error"]["code"] == 503  # 504 when its own time is up
+        assert process.wait(60) == 0
         assert not Path(f"/proc/{engine}").exists()
 
     def test_a_moment_without_a_sign_of_life_ends_nothing(self, base, command):  # noqa: F811

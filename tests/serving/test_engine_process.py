@@ -69,6 +69,50 @@ def test_a_process_that_hangs_is_seen_and_holds_up_no_other_route(running, engin
     assert running.client.get("/ready").status_code == 200
 
 
+async def rest(tokens):
+    return [token async for token in tokens]
+
+
+def test_whoever_waits_for_a_process_that_hangs_is_told_and_given_up(engine, monkeypatch):
+    sent, send = [], engine._connection.send
+    monkeypatch.setattr(engine._connection, "send", lambda message: (sent.append(message), send(message)))
+
+    async def scenario():
+        tokens = engine.submit([5, 6, 7], Sampling(max_tokens=500, temperature=0))
+        await anext(tokens)
+        os.kill(engine._process.pid, signal.SIGSTOP)
+        monkeypatch.setattr(core_client, "SILENCE_SECONDS", 0.0)
+        with pytest.raises(EngineDeadError, match="has said nothing"):
+            await asyncio.wait_for(rest(tokens), 60)
+
+    try:
+        asyncio.run(scenario())
+        wait_for(lambda: any(isinstance(message, Cancel) for message in sent), "it is given up")
+    finally:
+        os.kill(engine._process.pid, signal.SIGCONT)
+
+
+def test_a_check_that_fails_now_and_then_ends_nothing(engine, monkeypatch):
+    """A machine that was asleep hears of the process a second after it woke."""
+    checks = []
+
+    def check_health():
+        checks.append(1)
+        if len(checks) % core_client.CHECKS:
+            raise EngineDeadError("nothing was heard while the machine slept")
+
+    monkeypatch.setattr(core_client, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(engine, "check_health", check_health)
+
+    async def scenario():
+        items = asyncio.Queue()
+        engine._waiting[-1] = asyncio.get_running_loop(), items
+        await asyncio.to_thread(wait_for, lambda: len(checks) > 30, "it is looked after", 30)
+        assert items.empty()
+
+    asyncio.run(scenario())
+
+
 def test_a_dead_worker_inside_the_process_is_seen_outside(engine, monkeypatch):
     """What its health check says comes with the next sign of life."""
     monkeypatch.setattr(engine, "_unhealthy", "the continuous batching worker died: the device is gone")

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from llmserving.tokenizer import Tokenizer
 
+CHECK_SECONDS = 1  # between two looks at an engine that nobody else looks after
+CHECKS = 3  # that fail, one after the other: a machine that was asleep hears of the engine a second after it woke
+
 
 class EngineDeadError(RuntimeError):
     """The engine will not produce another token; the replica has to be replaced."""

@@ -17,7 +17,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmserving.engines.base import EngineDeadError, SequenceError, Stats, Vocabulary
+from llmserving.engines.base import CHECK_SECONDS, CHECKS, EngineDeadError, SequenceError, Stats, Vocabulary
 from llmserving.engines.protocol import Cancel, Embed, End, Hanging, Loaded, NotLoaded, Proving, Submit
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class RemoteEngine:
 
     def __init__(self, settings: Settings) -> None:
         self._numbers = itertools.count()
-        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Queue[Item | SequenceError]]] = {}
+        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Queue[Item | Exception]]] = {}
         self._outbox: queue.SimpleQueue[Request | Cancel | None] = queue.SimpleQueue()
         self._stats, self._heard = Stats(), time.monotonic()
         self._unhealthy: str | None = None
@@ -74,7 +74,7 @@ class RemoteEngine:
         self.embedding_tokens, self.embedding_vocabulary = answer.embedding_tokens, answer.embedding_vocabulary
         self.embedding_width = answer.embedding_width
         self._heard = time.monotonic()
-        for work in (self._talk, self._listen):
+        for work in (self._talk, self._listen, self._patrol):
             threading.Thread(target=work, name=f"engine{work.__name__}", daemon=True).start()
 
     def _loaded(self) -> Loaded | NotLoaded | Hanging:
@@ -104,7 +104,7 @@ class RemoteEngine:
             return vectors
 
     async def _ask(self, request: Request) -> AsyncGenerator[Any, None]:
-        items: asyncio.Queue[Item | SequenceError] = asyncio.Queue()
+        items: asyncio.Queue[Item | Exception] = asyncio.Queue()
         self._waiting[request.number] = asyncio.get_running_loop(), items
         ended = False
         try:
@@ -112,7 +112,7 @@ class RemoteEngine:
             self._outbox.put(request)
             while True:
                 item = await items.get()
-                if isinstance(item, SequenceError):
+                if isinstance(item, Exception):
                     raise item
                 if not isinstance(item, End):
                     yield item
@@ -146,9 +146,25 @@ class RemoteEngine:
             self._outbox.put(None)
             self._deliver([(number, End(EngineDeadError(self._ended))) for number in list(self._waiting)])
 
-    def _deliver(self, items: list[tuple[int, Item]]) -> None:
+    def _patrol(self) -> None:
+        """Give up whatever is asked of a process that hangs: its callers may be all that keeps a server from its end.
+
+        In a thread, since a time limit of their own for each token would cost as much as its way through the queue.
+        """
+        failed = 0
+        while self._ended is None:
+            time.sleep(CHECK_SECONDS)
+            try:
+                self.check_health()
+                failed = 0
+            except EngineDeadError as error:
+                failed += 1
+                if failed >= CHECKS:
+                    self._deliver([(number, EngineDeadError(str(error))) for number in list(self._waiting)])
+
+    def _deliver(self, items: Sequence[tuple[int, Item | Exception]]) -> None:
         """Hand items to those who wait for them, waking each event loop once."""
-        found: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue[Item | SequenceError], Item]]] = {}
+        found: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue[Item | Exception], Item | Exception]]] = {}
         for number, item in items:
             if waiting := self._waiting.get(number):
                 found.setdefault(waiting[0], []).append((waiting[1], item))
@@ -214,7 +230,7 @@ def _clinging(process: subprocess.Popen[bytes]) -> str:
     )
 
 
-def _put(deliveries: list[tuple[asyncio.Queue[Item | SequenceError], Item]]) -> None:
+def _put(deliveries: list[tuple[asyncio.Queue[Item | Exception], Item | Exception]]) -> None:
     for items, item in deliveries:
         if items.qsize() < UNREAD_TOKENS:
             items.put_nowait(item)
