@@ -1,28 +1,27 @@
-"""How many Events an object may have, as with the controllers of Kubernetes itself: who changes much says little."""
+"""How much may be told of a thing, as with the Events of Kubernetes' own controllers: who changes much says little."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 
-from rayproxy.model import Ref
-
-BURST = 25  # Events at once, and one more each REFILL; both are those of client-go's EventCorrelator
+BURST = 25  # words at once, and one more each REFILL; both are those of client-go's EventCorrelator
 REFILL = 300.0  # s
-MOST = 10_000  # objects that are remembered; those that had the last Events
+MOST = 10_000  # things that are remembered; those that had the last words
 
 
 class Allowance:
-    """Events that each object has left; the time comes from whoever asks."""
+    """Events, or lines of the log, that each thing has left; the time comes from whoever asks."""
 
     def __init__(self) -> None:
-        self._left: OrderedDict[Ref, tuple[float, float]] = OrderedDict()  # {object: (Events, monotonic s)}
+        self._left: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # {thing: (words, monotonic s)}
 
-    def take(self, ref: Ref, now: float) -> bool:
-        """Tell whether the object may have one more Event, and count it."""
-        left, at = self._left.pop(ref, (float(BURST), now))
+    def take(self, thing: Hashable, now: float) -> bool:
+        """Tell whether one more may be told of a thing, and count it."""
+        left, at = self._left.pop(thing, (float(BURST), now))
         left = min(BURST, left + (now - at) / REFILL)
         may = left >= 1
-        self._left[ref] = (left - 1 if may else left, now)
+        self._left[thing] = (left - 1 if may else left, now)
         if len(self._left) > MOST:
             self._left.popitem(last=False)
         return may

@@ -19,6 +19,7 @@ from rayproxy.objects import rfc3339
 from rayproxy.reconcile.damping import TOO_OFTEN
 from rayproxy.reconcile.reconciler import Outcome
 from rayproxy.report import status
+from rayproxy.report.allowance import Allowance
 from rayproxy.report.behind import HOLD, UNAVAILABLE, Looks, Turns
 from rayproxy.report.events import Event, about, turned
 from rayproxy.report.happenings import is_due
@@ -69,6 +70,7 @@ class Reporter:
         self._refusals: set[str] = set()
         self._dated: set[str] = set()  # resources of which it is said when they were last heard of
         self._silent: dict[str, set[str]] = {}  # resource -> what was told since it was last heard from
+        self._allowance = Allowance()
         self._log = structlog.get_logger()
 
     def done(self, outcome: Outcome, seconds: float, waited: float | None) -> None:
@@ -138,16 +140,19 @@ class Reporter:
     def failure(self, resource: str, reason: str, message: str) -> None:
         """Note a failed list or watch; the same words are told once, until the source answers again.
 
-        What time alone does not mend (no CRD, no permission) is told once for ever.
+        What time alone does not mend (no CRD, no permission) is told once for ever. A source that fails and answers in
+        turns, as where lists are good and watches are not, is told of as an object that changes in turns.
         """
         if reason in _LASTING or resource not in self._dated:  # a refusal is an answer; silence begins with a failure
             self._date(resource)
         if message in self._refusals and reason == "not_found":
             return
         self._metrics.watch_failures.labels(resource, reason).inc()
-        told = self._refusals if reason in _LASTING else self._silent.setdefault(resource, set())
-        if message not in told:
-            self._log.warning("source failed; what is known goes on being served", resource=resource, error=message)
+        lasts = reason in _LASTING
+        told = self._refusals if lasts else self._silent.setdefault(resource, set())
+        if message in told or not (lasts or self._allowance.take(resource, time.monotonic())):
+            return
+        self._log.warning("source failed; what is known goes on being served", resource=resource, error=message)
         if len(told) < MAX_REFUSALS:
             told.add(message)
 

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from rayproxy.nginx.process import NginxError
 from rayproxy.reconcile.plan import Changes
 from rayproxy.reconcile.reconciler import Outcome
+from rayproxy.report.allowance import BURST, REFILL
 from rayproxy.report.best_effort import BestEffort
 from rayproxy.report.metrics import Metrics
 from rayproxy.report.reporter import Reporter
@@ -55,6 +56,24 @@ def test_an_api_server_that_is_away_for_long_is_told_once_and_so_is_its_return(
     ]
     labels = {"resource": "services", "reason": "unreachable"}
     assert registry.get_sample_value("rayproxy_watch_failures_total", labels) == 11, "each is counted"
+
+
+@pytest.mark.fault(18)
+def test_what_fails_after_each_list_that_succeeds_is_told_some_times_and_then_now_and_then(
+    reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+):
+    def told(times: int) -> list[str]:
+        with capture_logs() as lines:
+            for _ in range(times):
+                reporter.failure("services", "garbled", "no JSON")
+                reporter.contact("services")
+        return [line["event"].partition(";")[0] for line in lines]
+
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    assert told(100) == ["source failed", "source answers again"] * BURST
+    monkeypatch.setattr(time, "monotonic", lambda: now + REFILL + 1)
+    assert told(100) == ["source failed", "source answers again"]
 
 
 @pytest.mark.fault(14)
