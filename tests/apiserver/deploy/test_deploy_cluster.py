@@ -265,7 +265,7 @@ def frugal(server, namespace, kubeconfig, tmp_path):
 def documented(server, namespace, kubeconfig, tmp_path):
     """Return the kubeconfig of somebody who has the rights that docs/checkpoints.md asks for."""
     text = DOCS.read_text(encoding="utf-8")
-    [block] = re.findall(r"<!-- deploy:rights -->\n```yaml\n(.*?)```", text, re.DOTALL)
+    [block] = re.findall(r"<!-- rights:deploy -->\n```yaml\n(.*?)```", text, re.DOTALL)
     with somebody(server, namespace, kubeconfig, tmp_path, yaml.safe_load(block)["rules"]) as path:
         yield path
 
