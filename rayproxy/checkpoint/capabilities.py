@@ -15,6 +15,7 @@ _SINCE = {
     "deletion_delay": (1, 5, 0),
     "auth_options": (1, 5, 1),
     "gcs_options": (1, 3, 0),
+    "long_names": (1, 4, 0),
     "incremental": (1, 5, 0),
     "incremental_is_on": (1, 7, 0),  # without a feature gate
 }
@@ -22,7 +23,7 @@ _SINCE = {
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Which of the fields that `rayproxy deploy` may write exist."""
+    """Which of the fields that `rayproxy deploy` may write exist, and how long a RayService's name may be."""
 
     serve_config_v2: bool
     upgrade_strategy: bool
@@ -30,6 +31,7 @@ class Capabilities:
     deletion_delay: bool
     auth_options: bool
     gcs_options: bool
+    long_names: bool
     incremental: bool
     incremental_is_on: bool
 
@@ -50,6 +52,7 @@ def of_crd(crd: dict[str, Any]) -> Capabilities:
     """Return what the cluster's own RayService definition has."""
     spec = rayservice_schema(crd)["properties"]["spec"]["properties"]
     cluster = spec["rayClusterConfig"]["properties"]
+    autoscaler = cluster.get("autoscalerOptions", {}).get("properties", {})
     return Capabilities(
         # KubeRay 1.0 has both, and hands serveConfig to an interface that only old Rays have;
         # every later release has serveConfigV2 alone.
@@ -59,6 +62,7 @@ def of_crd(crd: dict[str, Any]) -> Capabilities:
         deletion_delay="rayClusterDeletionDelaySeconds" in spec,
         auth_options="authOptions" in cluster,
         gcs_options="gcsFaultToleranceOptions" in cluster,
+        long_names="version" in autoscaler,  # which came with the same release
         incremental="clusterUpgradeOptions" in spec.get("upgradeStrategy", {}).get("properties", {}),
         incremental_is_on="suspend" in spec,  # which came with the same release
     )

@@ -33,6 +33,7 @@ def _full_match(pattern: str, wanted: str) -> AfterValidator:
 
 
 # KubeRay 1.4 and newer accept no longer name, since names of Pods and Services are built from it.
+# What older ones make of it, see manifest.py.
 ServiceName = Annotated[
     str,
     _full_match(

@@ -28,12 +28,19 @@ _RAY_HAS_TOKENS = (2, 52, 0)
 _RAY_HAS_ROOT_PATH = (2, 60, 0)
 # DataTunerX writes Ray's version into the image's name without the dots: ray271, ray2600.
 _RAY_IN_NAME = re.compile(r"(?:^|/)ray(\d)(\d{1,3})(\d)-")
+# KubeRay before 1.4 calls the RayCluster NAME-raycluster-XXXXX, and puts that uncut into a label, which holds 63.
+_MAX_OLD_NAME = 63 - len("-raycluster-XXXXX")
 # The old cluster is deleted this long after the last stream may end: the proxy has to see the switch first.
 _DELETION_MARGIN = 100
 
 
 def build(checkpoint: Checkpoint, options: Options, capabilities: Capabilities) -> Manifest:
-    """Return the RayService that serves `checkpoint`."""
+    """Return the RayService that serves `checkpoint`; raise RefusedError where this KubeRay cannot run it."""
+    if len(checkpoint.name) > _MAX_OLD_NAME and not capabilities.long_names:
+        raise RefusedError(
+            f"{checkpoint.name}: the name has {len(checkpoint.name)} characters, and KubeRay before 1.4 can make pods "
+            f"for {_MAX_OLD_NAME}: give a shorter one with --name"
+        )
     metadata: dict[str, Any] = {"name": checkpoint.name, "labels": dict(LABELS)}
     if checkpoint.namespace:
         metadata["namespace"] = checkpoint.namespace

@@ -377,6 +377,29 @@ def test_a_checkpoint_is_read_from_standard_input(capsys, monkeypatch):
     assert yaml.safe_load(capsys.readouterr().out)["metadata"]["name"] == "finetune-sample"
 
 
+@pytest.mark.parametrize(
+    ("kuberay", "letters", "code"),
+    [
+        ("1.0", 47, 1),
+        ("1.3", 47, 1),
+        ("1.3.2", 47, 1),
+        ("1.0", 46, 0),
+        ("1.3", 46, 0),
+        ("1.4.0", 47, 0),
+        ("1.7", 47, 0),
+    ],
+)
+def test_a_name_of_which_an_older_kuberay_can_make_no_pod_is_refused(kuberay, letters, code, capsys):
+    named = ["--name", "x" * letters, "--image", "model:1", "--base-model-dir", "/m"]
+
+    assert main(["deploy", *named, "--kuberay", kuberay, "--dry-run"]) == code
+
+    refusal = (
+        f"{'x' * letters}: the name has 47 characters, and KubeRay before 1.4 can make pods for 46: give a shorter"
+    )
+    assert (refusal in capsys.readouterr().err) is bool(code)
+
+
 @pytest.mark.parametrize(("kuberay", "said"), [("1.0", True), ("1.4", True), ("1.5", False)])
 def test_a_kuberay_that_cuts_streams_in_an_upgrade_is_worth_a_note(kuberay, said, capsys, monkeypatch):
     monkeypatch.chdir(golden.INPUTS)

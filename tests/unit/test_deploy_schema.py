@@ -77,6 +77,16 @@ def test_what_a_definition_has_is_what_its_release_has():
     assert capabilities.of_crd(OLD) == capabilities.of_release("1.0.0")
 
 
+def test_a_definition_that_says_nothing_of_the_autoscaler_is_taken_for_an_old_one():
+    cut = copy.deepcopy(TODAY)
+    del capabilities.rayservice_schema(cut)["properties"]["spec"]["properties"]["rayClusterConfig"]["properties"][
+        "autoscalerOptions"
+    ]
+
+    assert capabilities.of_crd(TODAY).long_names
+    assert not capabilities.of_crd(cut).long_names
+
+
 @pytest.mark.parametrize(
     ("release", "field", "expected"),
     [
