@@ -163,11 +163,9 @@ class App:
             ) from error
 
     def _watched_files(self) -> contextlib.AbstractContextManager[None]:
-        trees = list(self.source.watched)
         folders = [] if self.settings.template in BUILT_IN else [Path(self.settings.template).parent]
         folders += [self.settings.name_policy.parent] if self.settings.name_policy else []
-        folders, trees = ([each for each in group if each.is_dir()] for group in (folders, trees))
-        return watched(folders, trees, self.signals.wake.set)
+        return watched(folders, self.source.watched, self.signals.wake.set)
 
     def _guard(self, name: str, body: Callable[[], None]) -> None:
         """Run a thread's body; a defect in one ends the process, which must not live on blind."""

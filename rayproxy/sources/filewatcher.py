@@ -1,6 +1,8 @@
 """Watch files with watchdog: any change wakes, none of them is believed to say what changed.
 
-What nobody watches is read at the next resync, so that it cannot be watched ends nothing.
+A watch is a folder's, not its path's, and hears nothing of one that takes its place: a link that git-sync flips, a
+rename, `rm -r` and `mkdir`. So each second what is watched is compared with what is there. What nobody watches is read
+at the next resync, so that it cannot be watched ends nothing.
 """
 
 from __future__ import annotations
@@ -8,21 +10,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
-from watchdog.events import DirCreatedEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from rayproxy.sources.folders import Identity, identity, linked, resolved
+
 T = TypeVar("T")
+LOOK = 1.0  # s between two looks for another folder in the place of one that is watched
 _READING = ("opened", "closed_no_write")  # what our own look causes
 _COMING = ("created", "moved")
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 _LIMITS = {errno.EMFILE: "fs.inotify.max_user_instances", errno.ENOSPC: "fs.inotify.max_user_watches"}
+
+_Wanted = tuple[Path, bool]  # a folder, and whether what is below it is meant as well
 
 
 class _Watches:
@@ -32,16 +41,11 @@ class _Watches:
         self._told = False
         self._observer = self._tried(_started)
 
-    def add(self, handler: FileSystemEventHandler, folder: Path, *, recursive: bool = False) -> ObservedWatch | None:
+    def add(self, handler: FileSystemEventHandler, wanted: _Wanted) -> ObservedWatch | None:
         if self._observer is None:
             return None
+        folder, recursive = wanted
         return self._tried(partial(self._observer.schedule, handler, str(folder), recursive=recursive))
-
-    def add_tree(self, tree: Path, wake: Callable[[], None]) -> None:
-        watch = self.add(_Tree(self, tree, wake), tree, recursive=True)
-        if self._observer and watch:
-            first = DirCreatedEvent(str(tree))  # as if it came now: its links are looked for, in the observer's thread
-            self._observer.event_queue.put((first, watch))
 
     def remove(self, watch: ObservedWatch) -> None:
         if self._observer:
@@ -74,85 +78,92 @@ def _tell(error: OSError) -> None:
     structlog.get_logger().warning(words + mend, error=error.strerror)
 
 
-class _Handler(FileSystemEventHandler):
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
+class _Watcher(FileSystemEventHandler):
+    """Folders, and trees with all their sub-folders, those included that links lead to.
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type not in _READING:
-            self._wake()
-
-
-class _Tree(_Handler):
-    """A folder with all its sub-folders, those included that links lead to.
-
-    Not watchdog's own way to follow links, which never ends where two of them lead up. Links are looked for in the
-    observer's thread alone, which holds watchdog's lock meanwhile: with a lock of our own besides, two threads could
-    wait for each other.
+    Not watchdog's own way to follow links, which never ends where two of them lead up. Watches are added and removed
+    in the thread of `run` alone. Events come in the observer's, which holds watchdog's lock meanwhile, and only notes.
     """
 
-    def __init__(self, watches: _Watches, tree: Path, wake: Callable[[], None]) -> None:
-        super().__init__(wake)
-        self._watches = watches
-        self._tree = tree
-        self._linked: dict[Path, ObservedWatch] = {}
+    def __init__(self, folders: Iterable[Path], trees: Iterable[Path], wake: Callable[[], None]) -> None:
+        self._folders = tuple(folders)
+        self._trees = tuple(trees)
+        self._wake = wake
+        self._watches = _Watches()
+        self._news = threading.Event()
+        self._stopped = threading.Event()
+        self._came = threading.Event()  # folders did, and with them perhaps links
+        self._came.set()
+        self._gone: deque[Path] = deque()  # their inodes are free, and may be those of what is made in their place
+        self._linked: set[Path] = set()
+        self._seen: dict[_Wanted, Identity] = {}
+        self._watching: dict[_Wanted, ObservedWatch] = {}
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type in _COMING and _is_folder(Path(os.fsdecode(event.dest_path or event.src_path))):
-            while self._follow():
-                pass  # once more: a link may have come into a folder before that was watched
-        super().on_any_event(event)
+        """Wake, and note what may need another watch."""
+        if event.event_type in _READING:
+            return
+        path = Path(os.fsdecode(event.dest_path or event.src_path))
+        if event.event_type == "deleted" and ((path, True) in self._watching or (path, False) in self._watching):
+            self._gone.append(path)
+            self._news.set()
+        elif event.event_type in _COMING and identity(path):
+            self._came.set()
+            self._news.set()
+        self._wake()
 
-    def _follow(self) -> bool:
-        """Watch what links lead to now, and nothing else; return whether that is more than before."""
-        wanted = _linked(self._tree)
-        for folder in self._linked.keys() - wanted:
-            self._watches.remove(self._linked.pop(folder))
-        new = {folder: self._watches.add(self, folder, recursive=True) for folder in wanted - self._linked.keys()}
-        came = {folder: watch for folder, watch in new.items() if watch}
-        self._linked |= came
-        return bool(came)
+    def run(self) -> None:
+        """Watch what is there, until stopped."""
+        while not self._stopped.is_set():
+            while self._look():
+                pass  # once more: a link may have come into a folder before that was watched
+            self._news.wait(LOOK)
+            self._news.clear()
+        self._watches.stop()
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stopped.set()
+        self._news.set()
+
+    def _look(self) -> bool:
+        """Watch what is there now, and nothing else; wake, and return whether that is other than before."""
+        came, gone = self._came.is_set(), set[Path]()
+        self._came.clear()
+        while self._gone:
+            gone.add(self._gone.popleft())
+        seen = self._there(anew=came)
+        if seen == self._seen and not came and not gone:
+            return False
+        for each in [each for each in self._watching if seen.get(each) != self._seen.get(each) or each[0] in gone]:
+            self._watches.remove(self._watching.pop(each))
+        added = {each: self._watches.add(self, each) for each in seen.keys() - self._watching.keys()}
+        new = {each: watch for each, watch in added.items() if watch}
+        other = bool(new) or seen != self._seen
+        self._watching |= new
+        self._seen = seen
+        if other:
+            self._came.set()
+            self._wake()
+        return other
+
+    def _there(self, *, anew: bool) -> dict[_Wanted, Identity]:
+        """Return the folders that are there; links are looked for `anew`, or taken as they were."""
+        trees = {resolved(tree) for tree in self._trees}
+        if anew:
+            self._linked = set[Path]().union(*map(linked, trees))
+        wanted = {(resolved(folder), False) for folder in self._folders}
+        wanted |= {(folder, True) for folder in trees | self._linked}
+        found = {each: identity(each[0]) for each in wanted}
+        return {each: which for each, which in found.items() if which}
 
 
 @contextlib.contextmanager
 def watched(folders: Iterable[Path], trees: Iterable[Path], wake: Callable[[], None]) -> Iterator[None]:
     """Meanwhile call `wake` on every change in the folders, and in the trees with all their sub-folders."""
-    watches = _Watches()
-    for folder in {folder.resolve() for folder in folders}:
-        watches.add(_Handler(wake), folder)
-    for tree in {tree.resolve() for tree in trees}:
-        watches.add_tree(tree, wake)
+    watcher = _Watcher(folders, trees, wake)
+    threading.Thread(target=watcher.run, name="files", daemon=True).start()
     try:
         yield
     finally:
-        watches.stop()
-
-
-def _is_folder(path: Path) -> bool:
-    """Tell whether it is one, as far as that can be known: what is raised here would end the observer's thread."""
-    with contextlib.suppress(OSError):
-        return path.is_dir()
-    return False
-
-
-def _linked(tree: Path) -> set[Path]:
-    """Return the folders other than `tree` that links below it lead to; circles end."""
-    linked: set[Path] = set()
-    seen = {tree}
-    folders = [tree]
-    while folders:
-        for entry in _folders_in(folders.pop()):
-            folder = entry.resolve()
-            if entry.is_symlink() and folder != tree:
-                linked.add(folder)
-            if folder not in seen:
-                seen.add(folder)
-                folders.append(folder)
-    return linked
-
-
-def _folders_in(folder: Path) -> list[Path]:
-    try:
-        return [entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_dir()]
-    except OSError:
-        return []
+        watcher.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,103 @@ def test_a_folder_that_is_not_there_is_warned_of_and_its_routes_come_with_it(
     away.rename(manifests.folder)
     manifests.write("chat", *chat)
     daemon.until_state("chat", "accepted")
+
+
+def flip(link: Path, to: str) -> None:
+    """Let a link lead elsewhere in one step, as git-sync does."""
+    new = link.with_name(".new")
+    new.symlink_to(to)
+    new.rename(link)
+
+
+def without_old(folder: Path, name: str) -> Path:
+    """Return a copy of a folder, beside it, without the route `old`."""
+    copy = folder.with_name(name)
+    shutil.copytree(folder, copy)
+    (copy / "default.old.yaml").unlink()
+    return copy
+
+
+def by_link(folder: Path) -> Callable[[], object]:
+    """Put two links in the place of the folder; return what lets the second one lead elsewhere."""
+    one = folder.rename(folder.with_name("one"))
+    folder.with_name("current").symlink_to("one")
+    folder.symlink_to("current")
+    without_old(one, "two")
+    return lambda: flip(folder.with_name("current"), "two")
+
+
+def by_rename(folder: Path) -> Callable[[], object]:
+    def replace() -> None:
+        new = without_old(folder, "new")
+        shutil.rmtree(folder.rename(folder.with_name("before")))
+        new.rename(folder)
+
+    return replace
+
+
+def by_removal(folder: Path) -> Callable[[], object]:
+    """Return what makes another folder where there was one: its inode may be the same."""
+
+    def replace() -> None:
+        new = without_old(folder, "new")
+        shutil.rmtree(folder)
+        folder.mkdir()
+        for file in new.iterdir():
+            file.rename(folder / file.name)
+
+    return replace
+
+
+@pytest.mark.fault(170)
+@pytest.mark.parametrize("way", [by_link, by_rename, by_removal])
+def test_a_folder_that_takes_the_place_of_another_one_is_read_and_watched(
+    new_daemon: Callable[..., Daemon], manifests: Manifests, way: Callable[[Path], Callable[[], object]]
+):
+    manifests.routed("chat")
+    manifests.routed("old")
+    replace = way(manifests.folder)
+    daemon = new_daemon(WORKERS="1", RESYNC="600").start()
+    daemon.until_state("old", "accepted")
+    replace()
+    daemon.until_gone("old")
+    for name in ("later", "last"):
+        manifests.routed(name)
+        daemon.until_state(name, "accepted")
+
+
+@pytest.mark.fault(170)
+def test_a_folder_that_comes_after_the_start_is_watched_from_then_on(
+    new_daemon: Callable[..., Daemon], manifests: Manifests
+):
+    away = manifests.folder.with_name("away")
+    manifests.folder.rename(away)
+    daemon = new_daemon(WORKERS="1", RESYNC="600").start(ready=False)
+    until("it is told", lambda: f"the manifests folder {manifests.folder} cannot be read" in daemon.told())
+    away.rename(manifests.folder)
+    until("it is read", daemon.is_ready)
+    for name in ("chat", "later"):
+        manifests.routed(name)
+        daemon.until_state(name, "accepted")
+
+
+@pytest.mark.fault(170)
+def test_a_template_is_watched_in_whatever_folder_takes_the_place_of_its_own(
+    new_daemon: Callable[..., Daemon], manifests: Manifests, folder: Path
+):
+    text = load_location("prefix").text
+    for number in ("one", "two"):
+        (folder / number).mkdir()
+        (folder / number / "location.conf").write_text(f"{text}# {number}\n")
+    (folder / "template").symlink_to("one")
+    manifests.routed("chat")
+    template = folder / "template" / "location.conf"
+    daemon = new_daemon(WORKERS="1", RESYNC="600", TEMPLATE=str(template)).start()
+    daemon.until_state("chat", "accepted")
+    flip(folder / "template", "two")
+    until("the other one", lambda: "# two" in daemon.files()["ray-chat.conf"], 15)
+    template.write_text(f"{text}# three\n")
+    until("the later one", lambda: "# three" in daemon.files()["ray-chat.conf"], 15)
 
 
 LIMITED = 'echo 0 > /proc/sys/user/max_inotify_{} && exec "$0" "$@"'  # of the command's own namespace
