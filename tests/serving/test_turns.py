@@ -1,12 +1,15 @@
 """However much one request asks for, others have their turn."""
 
+import asyncio
 import threading
 from contextlib import ExitStack
 
 import pytest
+import tiny
 from conftest import wait_for
 from llmserving.admission import Admission
 from llmserving.engines.base import Sampling
+from llmserving.engines.generate import GenerateEngine
 from llmserving.engines.turns import Line, in_turn
 from llmserving.errors import ApiError
 
@@ -40,6 +43,53 @@ def test_a_line_for_one_place_goes_from_request_to_request():
     line.add(3, "new")
     assert [line.take() for _ in range(5)] == ["23", "11", "new", "12", None]
     assert not line
+
+
+def test_what_leaves_a_line_takes_nobodys_turn():
+    line = Line()
+    for work, request in waiting(1, 1, 2, 3):
+        line.add(request, work)
+    for request, work in (1, "10"), (2, "22"), (2, "22"), (1, "never there"):
+        line.drop(request, work)
+    assert [line.take() for _ in range(3)] == ["11", "33", None]
+    assert not line
+
+
+def test_callers_of_generate_who_have_gone_wait_in_no_line(monkeypatch):
+    """While one long answer runs any number of them may come and go, each with a prompt."""
+    engine, go, began = GenerateEngine(tiny.make_model(), 512), threading.Event(), threading.Event()
+    generate = engine._model.generate
+
+    def slow(*values, **named):
+        began.set()
+        go.wait(60)
+        return generate(*values, **named)
+
+    monkeypatch.setattr(engine._model, "generate", slow)
+
+    def ask():
+        return asyncio.create_task(anext(engine.submit([5, 6], Sampling(max_tokens=1))))
+
+    async def scenario():
+        first = ask()
+        await asyncio.to_thread(began.wait, 60)
+        gone = [ask() for _ in range(100)]
+        patient = ask()
+        await asyncio.sleep(0)
+        assert engine.stats().waiting == 101
+        for one in gone:
+            one.cancel()
+        await asyncio.wait(gone, timeout=60)
+        left = sum(map(len, engine._line._lines.values()))
+        assert (left, first.done(), engine.stats().waiting) == (1, False, 1)
+        go.set()
+        await asyncio.wait_for(asyncio.gather(first, patient), 60)
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        go.set()
+        engine.close()
 
 
 def test_the_sequences_of_a_request_are_known_as_its_own():

@@ -56,9 +56,10 @@ class GenerateEngine:
         def emit(item: Token | BaseException | None) -> None:
             loop.call_soon_threadsafe(tokens.put_nowait, item)
 
+        work = partial(self._run, prompt, sampling, emit, cancelled)
         self._inside += 1
         try:
-            self._line.add(sampling.request, partial(self._run, prompt, sampling, emit, cancelled))
+            self._line.add(sampling.request, work)
             self._thread.submit(self._take_turn)
             while (item := await tokens.get()) is not None:
                 if isinstance(item, BaseException):
@@ -67,6 +68,7 @@ class GenerateEngine:
         finally:
             self._inside -= 1
             cancelled.set()
+            self._line.drop(sampling.request, work)  # its prompt would wait for as long as the running answer takes
 
     def _take_turn(self) -> None:
         """Do what is next in the line, which is not always what this turn was asked for with."""

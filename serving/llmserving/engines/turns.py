@@ -41,7 +41,7 @@ def in_turn(waiting: Sequence[tuple[Work, int]], running: Iterable[int], places:
 
 
 class Line(Generic[Work]):
-    """A line for one place, in which each request has its turn; any thread may add and take."""
+    """A line for one place, in which each request has its turn; any thread may add, take and drop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,6 +55,15 @@ class Line(Generic[Work]):
         """Let a piece of a request's work wait."""
         with self._lock:
             self._lines.setdefault(request, deque()).append(work)
+
+    def drop(self, request: int, work: Work) -> None:
+        """Let a piece of a request's work wait no more, if it still does."""
+        with self._lock:
+            line = self._lines.get(request)
+            if line is not None and work in line:
+                line.remove(work)
+                if not line:
+                    del self._lines[request]
 
     def take(self) -> Work | None:
         """Return what is next, None for nothing; its request goes to the end with what is left of it."""
