@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -60,7 +61,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = CLIENT_GONE  # before there was one
+        status: int | None = None
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -78,9 +79,12 @@ class Gate:
 
         try:
             await self._app(scope, limited, counted)
+        except Exception:
+            status = status or HTTPStatus.INTERNAL_SERVER_ERROR.value  # so it is answered, further out than here
+            raise
         finally:
             self._inside -= _counted(size)
-            self._server.metrics.count("serving_requests", route=_route(scope), status=str(status))
+            self._server.metrics.count("serving_requests", route=_route(scope), status=str(status or CLIENT_GONE))
 
     def _take(self, size: int, more: int) -> int:
         """Count more of a body of some size so far; raise ApiError 413 or 503 where there is no room for it."""

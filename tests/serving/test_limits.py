@@ -11,7 +11,7 @@ import httpx
 import pytest
 from conftest import here, tokens_made, wait_for
 from llmserving.app import Gate
-from llmserving.engines.base import EngineDeadError, Sampling
+from llmserving.engines.base import Embedder, EngineDeadError, Sampling
 from llmserving.engines.echo import EchoEngine
 from llmserving.server import assemble
 from llmserving.settings import from_mapping
@@ -292,6 +292,24 @@ def test_a_client_that_goes_away_in_the_middle_of_its_body_is_no_failure(echo, p
     counted = f'serving_requests_total{{route="{path}",status="499"}} 1.0'
     wait_for(lambda: counted in echo.client.get("/metrics").text, counted, 10)
     assert "a request failed" not in caplog.text
+
+
+class Broken:
+    """An embedder that fails in a way that nobody foresaw."""
+
+    embedding_tokens, embedding_vocabulary, embedding_width = 512, 257, 8
+
+    async def embed(self, prompts):
+        raise RuntimeError(f"nobody foresaw this: {len(prompts)}")
+
+
+def test_a_failure_that_nobody_foresaw_is_counted_as_it_is_answered(serve):
+    settings, tokenizer = from_mapping({"engine": "echo"}), ByteTokenizer()
+    running = serve(assemble(settings, tokenizer, EchoEngine(), embedder=Embedder(tokenizer, Broken())))
+    assert running.post("/v1/embeddings", {"input": "a"}).status_code == 500
+    counted = 'serving_requests_total{route="/v1/embeddings",status="500"} 1.0'
+    wait_for(lambda: counted in running.client.get("/metrics").text, counted, 10)
+    assert 'status="499"' not in running.client.get("/metrics").text
 
 
 def test_metrics_tell_of_requests_tokens_and_times(echo):
