@@ -155,7 +155,9 @@ def from_values(text: str, source: str, given: Mapping[str, Any] | None = None) 
     if not isinstance(values, dict):
         raise RefusedError(f"{source} holds a {type(values).__name__}: write one 'option: value' a line")
     named = {str(key).replace("-", "_"): value for key, value in values.items()}
-    return checked(named | dict(given or {}), source)
+    # What stands there without a value is not given; what is no option at all is told in any case.
+    said = {key: value for key, value in named.items() if value is not None or key not in Options.model_fields}
+    return checked(said | dict(given or {}), source)
 
 
 def checked(values: Mapping[str, Any], source: str = "options") -> Options:

@@ -302,8 +302,13 @@ def test_what_flags_and_the_values_file_ask_for_together_is_refused(values, caps
     assert "values.yaml: --max-replicas 2 is less than --replicas 3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["", "# max-length: 6144\n", "---\n", "\ufeffgpus: 1"])
-def test_a_values_file_that_asks_for_nothing_changes_nothing(text, values, capsys):
+EMPTY = [
+    "env:", "tolerations:", "node-selector:", "image_pull_secrets:", "max-length:", "gpus:", "bucket:", "allow-root:",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "# max-length: 6144\n", "---\n", "\ufeffgpus: 1", *EMPTY])
+def test_a_values_file_or_an_option_in_it_that_asks_for_nothing_changes_nothing(text, values, capsys):
     assert main(WITHOUT) == 0
     without = capsys.readouterr().out
     assert values(text) == 0
@@ -317,6 +322,18 @@ VALUES = {
     "[" * 5000: "values.yaml is not YAML: lists and mappings nest deeper than 200",
     "gpus: !!int ''": "values.yaml is not YAML: line 1, column 7: '' is no int",
     "gpus: 2023-13-45": "values.yaml: --gpus: Input should be a valid integer",
+    "env: {HF_HUB_OFFLINE: 1}": "--env.HF_HUB_OFFLINE: a number where a text is wanted: write it in quotes",
+    "env: {HF_HUB_OFFLINE: yes}": "--env.HF_HUB_OFFLINE: a boolean where a text is wanted: write it in quotes",
+    "env: {A_B: }": "--env.A_B: nothing where a text is wanted: an empty one is ''",
+    "env: {A_B: [x]}": "--env.A_B: a list where a text is wanted",
+    "env: {1: x}": "--env.1: a number where a text is wanted: write it in quotes",
+    "env: [A=b]": "--env: a list where a mapping is wanted: write NAME: VALUE",
+    "env: 5": "--env: a number where a mapping is wanted: write NAME: VALUE",
+    "node_selector: {gpu_type: 80}": "--node-selector.gpu_type: a number where a text is wanted: write it in quotes",
+    "tolerations: {gpu: true}": "--tolerations: a mapping where a list is wanted",
+    "tolerations: [{key: gpu}]": "--tolerations.0: a mapping where a text is wanted",
+    "model_name: 7": "--model-name: a number where a text is wanted: write it in quotes",
+    "no_such: ": "values.yaml: --no-such: there is no such option",
 }
 
 

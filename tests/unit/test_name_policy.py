@@ -44,12 +44,14 @@ def test_a_name_that_yaml_takes_for_a_date_that_is_none_is_a_name(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "valid list"), ("{", "not YAML"), ("namespaces: [a]", "valid list"), ("- a", "valid dictionary"),
+        ("", "nothing where a list is wanted"), ("{", "not YAML"),
+        ("namespaces: [a]", "a mapping where a list is wanted"), ("- a", "--0: a text where a mapping is wanted"),
         ("- namespaces: [a]", "--0.names: Field required"), ("- {namespaces: [], names: [a]}", "at least 1 item"),
         ("- {namespaces: [a], names: [A]}", "--0.names.0: String should match pattern"),
         ("- {namespaces: [a], names: ['a/b']}", "String should match pattern"),
         ("- {namespaces: [a], names: ['a\\n']}", "String should match pattern"),
-        ("- {namespaces: a, names: [a]}", "valid list"), ("- {namespaces: [a], names: [1]}", "valid string"),
+        ("- {namespaces: a, names: [a]}", "--0.namespaces: a text where a list is wanted"),
+        ("- {namespaces: [a], names: [1]}", "--0.names.0: a number where a text is wanted: write it in quotes"),
         ("- {namespaces: [a], names: [a], labels: {}}", "there is no such option"),
         ("[" * 5000, "nest deeper"), ("- !!int ''", "not YAML: line 1, column 3: '' is no int"),
         ("[]\n---\n[]", "holds 2 documents"), ("# " + "x" * MAX_BYTES, "larger than"), (None, "cannot be read"),
