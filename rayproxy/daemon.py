@@ -80,7 +80,7 @@ class App:
         record: Callable[[Event], None] = _ignore
         self.threads: list[tuple[str, Callable[[], None]]] = []
         if server and settings.events:
-            recorder = Recorder(server, partial(event_failed, self.metrics))
+            recorder = Recorder(server, partial(event_failed, self.metrics), self.signals.stop)
             record = recorder.record
             self.threads.append(("events", recorder.run))
         file = settings.state / "status.json"

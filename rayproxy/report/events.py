@@ -6,6 +6,7 @@ to write it gets 409, which is success.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ from rayproxy.report.happenings import Happenings
 from rayproxy.report.status import ACCEPTED, PENDING, REFUSED, REJECTED, SUSPENDED, Status
 
 QUEUE = 10_000
+# A server that has no time now, or is being restarted, is asked again as often as Kubernetes' own controllers ask it.
+TRIES = 12
+PAUSE = 10.0  # s, where it does not say for how long
+LEAST, MOST = 1.0, 60.0  # s, whatever it says
 MESSAGE = 1024  # characters; the API server refuses more
 
 
@@ -110,9 +115,10 @@ def turned(turn: Turn, uid: str) -> Event:
 class Recorder:
     """Write Events; `run` is for a thread of its own, so that a slow API server never holds a route up."""
 
-    def __init__(self, api: ApiServer, failed: Callable[[str], None]) -> None:
+    def __init__(self, api: ApiServer, failed: Callable[[str], None], stop: threading.Event | None = None) -> None:
         self._api = api
         self._failed = failed
+        self._stop = stop or threading.Event()
         self._events: FairQueue[tuple[Event, str, float]] = FairQueue(QUEUE)  # with its name, and when it happened
         self._allowance = Allowance()
         self._happenings = Happenings()
@@ -131,12 +137,31 @@ class Recorder:
             self._failed("too many Events are waiting")
 
     def run(self) -> None:
-        """Write what is recorded, for ever."""
-        while True:
+        """Write what is recorded, until stopped."""
+        while not self._stop.is_set():
             event, name, happened = self._events.get()
-            body = event.body(name, rfc3339(happened))
+            self._write(event.ref.namespace, event.body(name, rfc3339(happened)))
+
+    def _write(self, namespace: str, body: dict[str, Any]) -> None:
+        """Write an Event, and again where that may help: that it is there already is as good."""
+        for left in reversed(range(TRIES)):
             try:
-                self._api.send("POST", f"/api/v1/namespaces/{event.ref.namespace}/events", body)
+                self._api.send("POST", f"/api/v1/namespaces/{namespace}/events", body)
+                return
             except ApiError as error:
-                if error.status != HTTPStatus.CONFLICT:
+                if error.status == HTTPStatus.CONFLICT:
+                    return
+                if not left or not _passes(error) or self._stop.wait(_pause(error)):
                     self._failed(str(error))
+                    return
+
+
+def _passes(error: ApiError) -> bool:
+    """Tell whether what is wrong is wrong for now, and not with the Event."""
+    return error.status in (0, HTTPStatus.TOO_MANY_REQUESTS) or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _pause(error: ApiError) -> float:
+    """Return for how long a server is left alone that wishes for so much, or does not say."""
+    wished = error.retry_after or 0.0
+    return min(max(LEAST, wished), MOST) if wished > 0 else PAUSE

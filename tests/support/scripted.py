@@ -57,6 +57,7 @@ class ScriptedApi:
     always: Callable[[Seen], Reply | None] = lambda _: None  # asked before all else
     seen: list[Seen] = field(default_factory=list)
     host: str = "127.0.0.1"
+    at: int = 0  # the port; 0 is any that is free
 
     def __post_init__(self) -> None:
         self._events: list[tuple[int, str, dict[str, Any]]] = []
@@ -64,7 +65,7 @@ class ScriptedApi:
         self._open: set[socket.socket] = set()
         self._closed = False
         self._context = self.tls and _context(self.tls, self.clients)
-        self._listener = Listener(self._serve, self.host)
+        self._listener = Listener(self._serve, self.host, self.at)
         self.port = self._listener.port
 
     @property
