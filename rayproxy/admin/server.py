@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from socketserver import TCPServer, ThreadingMixIn
-from typing import TYPE_CHECKING, Any, cast
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from typing import IO, TYPE_CHECKING, Any, cast
+from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer, make_server
 
+import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from rayproxy.listen import Listen, kernel_has_ipv6
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 ACCEPT_PAUSE = 0.2  # s, where no file descriptor is left
 MOST = 32  # connections at a time; probes and Prometheus together have a handful
+LONGEST = 65536  # bytes of a request's first line
 WHOLE = 10.0  # s for a connection from its first byte to its last, however slow its caller is
 Check = Callable[[], str | None]  # returns what is wrong, or None
 
@@ -60,10 +62,9 @@ class _Server(ThreadingMixIn, WSGIServer):  # a thread for each: a client that s
             if since < too_old:
                 _cut(request)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base class has it
-        """Say nothing of a caller that went away or was cut; what else is wrong is told as before."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - as the base class has it
+        """Tell what is wrong."""
+        _tell(sys.exception())
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; where that fails it goes on waiting to be accepted, so it is not asked for at once."""
@@ -90,8 +91,26 @@ class _Server6(_Server):
         super().server_bind()
 
 
+class _Answering(ServerHandler):
+    def log_exception(self, exc_info: Any) -> None:  # noqa: ANN401 - as the base class has it
+        """Tell what is wrong."""
+        _tell(exc_info[1])
+
+
 class _Quiet(WSGIRequestHandler):
-    timeout = 5  # s for a client to send its request
+    timeout = 5  # s for a client to send its request, and to take a piece of the answer
+
+    def handle(self) -> None:
+        """Answer one request: as the base class does, but for what tells of failures."""
+        self.raw_requestline = self.rfile.readline(LONGEST + 1)
+        if len(self.raw_requestline) > LONGEST:
+            self.requestline = self.request_version = self.command = ""
+            self.send_error(414)
+        elif self.parse_request():
+            streams = cast("IO[bytes]", self.rfile), cast("IO[bytes]", self.wfile), self.get_stderr()
+            handler = _Answering(*streams, self.get_environ(), multithread=False)
+            handler.request_handler = self  # type: ignore[attr-defined]
+            handler.run(cast("WSGIApplication", cast("WSGIServer", self.server).get_app()))
 
     def log_message(self, *_: object) -> None:
         """Say nothing: probes come every few seconds."""
@@ -123,6 +142,12 @@ def serve(address: Listen, app: WSGIApplication) -> WSGIServer:
     host = address.host or ("::" if kernel_has_ipv6() else "0.0.0.0")  # noqa: S104 - every address was asked for
     kind = _Server6 if ":" in host else _Server
     return make_server(host, address.port, app, server_class=kind, handler_class=_Quiet)
+
+
+def _tell(error: BaseException | None) -> None:
+    """Log what is wrong as the rest is logged, for standard error may block; say nothing of a caller that is away."""
+    if not isinstance(error, OSError):
+        structlog.get_logger().error("the admin server could not answer", exc_info=error)
 
 
 def _cut(connection: socket.socket) -> None:
