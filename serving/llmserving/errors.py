@@ -88,7 +88,7 @@ async def _answer(_: Request, error: Any) -> JSONResponse:  # noqa: ANN401 - the
 
 
 async def _gone(_: Request, __: Exception) -> Response:
-    """Answer nobody, who hung up in the middle of a body: it is counted, and nothing failed."""
+    """Answer nobody, who hung up before there was an answer: it is counted, and nothing failed."""
     return Response(status_code=CLIENT_GONE)
 
 

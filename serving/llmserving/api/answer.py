@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from starlette.responses import Response
 
 from llmserving.api import sse
+from llmserving.api.callers import until_gone
 from llmserving.errors import ApiError, of_exception
 from llmserving.generation import Delta, Result, continue_text, merge
 
@@ -94,7 +95,7 @@ class GenerationResponse(Response):
         with self._server.admission.enter(len(self._sequences)):
             self._server.metrics.count("serving_prompt_tokens", self._prompt_tokens)
             work = self._send_events(send) if self._stream else self._send_whole(send)
-            await until_disconnect(receive, self._in_time(work))
+            await until_gone(receive, self._in_time(work))
         self._server.metrics.observe("serving_request_seconds", time.monotonic() - self._started)
 
     async def _in_time(self, work: Coroutine[Any, Any, None]) -> None:
@@ -176,22 +177,3 @@ class GenerationResponse(Response):
 
     def _usage(self) -> Usage:
         return Usage(self._prompt_tokens, self._tokens, time.monotonic() - self._started)
-
-
-async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work, or cancel it as soon as the client hangs up."""
-    task = asyncio.create_task(work)
-    watcher = asyncio.create_task(_disconnected(receive))
-    try:
-        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-    finally:
-        task.cancel()
-        watcher.cancel()
-        await asyncio.gather(task, watcher, return_exceptions=True)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
 from llmserving import words
+from llmserving.api.callers import while_there
 from llmserving.api.fields import tell_what_is_ignored
 from llmserving.errors import ApiError, bad_request
 
@@ -34,7 +35,10 @@ JSON_SCHEMA = "schema"  # in it null is a value: {"enum": ["a", null]}, {"defaul
 
 
 class JsonRoute(APIRoute):
-    """A route whose body is read by this module before FastAPI sees it, which finds nothing left to do."""
+    """A route whose body is read by this module before FastAPI sees it, which finds nothing left to do.
+
+    What it does before there is an answer, such as to render a conversation, ends with its caller.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler, given a body that has been read."""
@@ -45,7 +49,8 @@ class JsonRoute(APIRoute):
             if kind is None:
                 return await handle(request)
             _check_content_type(request)
-            return await handle(_ReadRequest(request, await read(kind, await body_of(request))))
+            body = await while_there(request.receive, read(kind, await body_of(request)))
+            return await while_there(request.receive, handle(_ReadRequest(request, body)))
 
         return handler
 

@@ -11,8 +11,8 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from llmserving.api import sse
-from llmserving.api.answer import until_disconnect
 from llmserving.api.body import JsonRoute
+from llmserving.api.callers import until_gone
 from llmserving.api.requests import EmbeddingRequest
 from llmserving.api.sequences import check_model, check_tokens
 from llmserving.errors import ApiError, bad_request
@@ -36,7 +36,7 @@ class Embeddings(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; raise ApiError if nothing can be sent."""
-        await until_disconnect(receive, self._answer(scope, receive, send))
+        await until_gone(receive, self._answer(scope, receive, send))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._server.admission.enter(1):
