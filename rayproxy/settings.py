@@ -208,7 +208,7 @@ class Settings(NginxSettings, BaseSettings):
     pending_warning: float = Field(600.0, ge=1, le=MAX_WAIT)
     """seconds after which a pending object gets a warning Event"""
     reload_timeout: float = Field(30.0, ge=1, le=MAX_WAIT)
-    """seconds to wait for nginx -t, and for the proof of a reload"""
+    """seconds to wait for nginx -t, for the proof of a reload, and for an nginx that was started"""
     events: bool = True
     """write Kubernetes Events on the routed objects"""
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")

@@ -27,6 +27,7 @@ ANSWER_PATIENCE = 1.0  # s for a worker to say which revision it serves
 LARGEST_ANSWER = 4096  # bytes
 NO_WORKER_PATIENCE = 0.5  # s without a serving worker; a reload never needs so long between old and new
 ORPHANS_PATIENCE = 1.0  # s for workers without a master to close their sockets
+STARTS_PATIENCE = 4  # times `timeout` for a start to come to its end; what is on its way is not started twice
 REFUSED_PATIENCE = 5.0  # s; a master that cannot bind tries 5 times in 2.5 s before it gives up
 MASTER_TITLE = b"nginx: master process "
 WORKER_TITLE = b"nginx: worker process"
@@ -214,25 +215,43 @@ class ManagedNginx(Nginx):
     """Be nginx's parent as well: start it when there is none, adopt one that outlived a killed daemon, stop it."""
 
     _child: subprocess.Popen[bytes] | None = None
+    _starts = False  # the child is on its way, and was no master yet when it was last looked at
+    _started = 0.0  # monotonic s
 
     def ensure_running(self) -> None:
-        """Start nginx unless it runs; raise NginxError where it does not answer then."""
+        """Start nginx unless it runs or is on its way; raise NginxError where it does not answer then."""
         self._reap()
         if self.master():
+            self._starts = False
             return
+        if self._child is None or self._child.returncode is not None or not self._starts:
+            self._child = self._start()
+        self._await_answer(self._child)
+        self._starts = False
+
+    def _start(self) -> subprocess.Popen[bytes]:
         self._end_orphans()
         for stale in ("revision.sock", "nginx.pid"):  # of a master that was killed; nginx would not start over them
             (self.run_dir / stale).unlink(missing_ok=True)
-        self._child = self._spawn("-c", str(self.conf), "-g", "daemon off;")
-        deadline = time.monotonic() + self.timeout
+        child = self._spawn("-c", str(self.conf), "-g", "daemon off;")
+        self._starts, self._started = True, time.monotonic()
+        return child
+
+    def _await_answer(self, child: subprocess.Popen[bytes]) -> None:
+        deadline, enough = time.monotonic() + self.timeout, STARTS_PATIENCE * self.timeout
         while self.served() is None:
-            if self._child.poll() is not None:
+            if child.poll() is not None:
                 raise NotRunningError(
-                    f"nginx exited with {self._child.returncode} at its start; its own words are on stderr above. "
+                    f"nginx exited with {child.returncode} at its start; its own words are on stderr above. "
                     "Where they say 'Address already in use', RAYPROXY_LISTEN takes another one"
                 )
             if time.monotonic() > deadline:
-                raise NotRunningError(f"nginx was started and did not answer within {self.timeout:g} s")
+                if time.monotonic() > self._started + enough:
+                    self._end_start(child)
+                raise NotRunningError(
+                    f"nginx was started and did not answer within {self.timeout:g} s; "
+                    f"it is waited for, and started anew where that takes more than {enough:g} s"
+                )
             if self._stop.wait(POLL):
                 raise StoppingError
 
@@ -240,12 +259,21 @@ class ManagedNginx(Nginx):
         """Let streams end for `grace` seconds, then end nginx."""
         self._reap()
         master = self.master()
+        if self._child:
+            self._end_start(self._child)
         ending = [master] if master else self._orphans()
         if self._child and (child := procfs.identify(self._child.pid)):  # it may be no master yet
             ending.append(child)
         for number in (signal.SIGQUIT, signal.SIGTERM):
             self._send(ending, number)
             self._wait(grace, lambda: not any(procfs.identify(process.pid) == process for process in ending))
+
+    def _end_start(self, child: subprocess.Popen[bytes]) -> None:
+        """End what was started and has become no master, with all that it started itself: it serves nobody."""
+        if child.returncode is None and not self.master():  # not waited for: its number is still its group's
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            self._wait(ORPHANS_PATIENCE, lambda: child.returncode is not None)
 
     def _orphans(self) -> list[Process]:
         """Return workers whose master was killed: they serve on, and hold the port that a new one needs."""

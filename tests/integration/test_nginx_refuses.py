@@ -162,3 +162,55 @@ def test_no_hup_is_sent_before_the_title_says_master(new_daemon: New, manifests:
         stays("it lives", lambda: starting.poll() is None, 2)
         assert "no nginx runs with -c" in daemon.told()
         starting.kill()
+
+
+@pytest.fixture
+def starting(folder: Path) -> Path:
+    """Return an nginx that writes down its starts, each of which takes as long as the file `sleep` beside it says."""
+    script = folder / "nginx"
+    script.write_text(
+        f'#!/bin/sh\ncase "$*" in -t*) ;; *) echo $$ >> {folder}/starts; sleep "$(cat {folder}/sleep)";; esac\n'
+        'exec /usr/sbin/nginx "$@"\n'
+    )
+    script.chmod(0o755)
+    return script
+
+
+def starts(nginx: Path) -> list[int]:
+    """Return the processes that were started as nginx."""
+    written = nginx.with_name("starts")
+    return [int(pid) for pid in written.read_text().split()] if written.exists() else []
+
+
+@pytest.mark.slow
+@pytest.mark.fault(172)
+def test_an_nginx_that_starts_slowly_is_waited_for_and_none_is_started_beside_it(
+    new_daemon: New, manifests: Manifests, starting: Path
+):
+    manifests.routed("chat")
+    starting.with_name("sleep").write_text("3")
+    daemon = new_daemon(NGINX_BINARY=str(starting), RELOAD_TIMEOUT="1", WORKERS="1").start()
+    until("the route answers", lambda: daemon.answers_from("chat", "upstream"))
+    assert "nginx was started and did not answer within 1 s" in daemon.told()
+    assert starts(starting) == [daemon.nginx_pid()]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(172)
+def test_an_nginx_that_hangs_at_its_start_is_ended_before_the_next_one_is_started_and_when_the_daemon_stops(
+    new_daemon: New, manifests: Manifests, starting: Path
+):
+    manifests.routed("chat")
+    starting.with_name("sleep").write_text("600")
+    daemon = new_daemon(NGINX_BINARY=str(starting), RELOAD_TIMEOUT="1", WORKERS="1").start(ready=False)
+    (first,) = until("it is started", lambda: starts(starting))
+    (sleep,) = until("it hangs", lambda: children(first))
+    stays("it is the only one", lambda: starts(starting) == [first], 3)
+    second = until("another one is started", lambda: starts(starting)[1:])[0]
+    assert not alive(first)
+    assert not alive(sleep)
+    (sleep,) = until("it hangs, too", lambda: children(second))
+    daemon.stop()
+    assert not alive(second)
+    assert not alive(sleep)
+    assert len(starts(starting)) == 2
