@@ -30,6 +30,7 @@ QUEUE = 10_000
 TRIES = 12
 PAUSE = 10.0  # s, where it does not say for how long
 LEAST, MOST = 1.0, 60.0  # s, whatever it says
+FOR_NOW = (0, 429, 502, 503, 504)  # what is no fault of the Event; 0 is no answer, and 500 a webhook's, as a rule
 MESSAGE = 1024  # characters; the API server refuses more
 
 
@@ -158,7 +159,7 @@ class Recorder:
 
 def _passes(error: ApiError) -> bool:
     """Tell whether what is wrong is wrong for now, and not with the Event."""
-    return error.status in (0, HTTPStatus.TOO_MANY_REQUESTS) or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return error.status in FOR_NOW or (error.status == HTTPStatus.INTERNAL_SERVER_ERROR and bool(error.retry_after))
 
 
 def _pause(error: ApiError) -> float:

@@ -99,7 +99,7 @@ def test_what_fails_again_and_again_is_given_up_and_counted_and_the_next_one_goe
     assert "no leader" in one.lost[0]
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 422])
+@pytest.mark.parametrize("status", [400, 403, 404, 422, 500])
 def test_what_the_server_will_not_have_is_not_asked_again(
     writing: Callable[[str], Writing], api: ScriptedApi, status: int
 ):
