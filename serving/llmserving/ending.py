@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from llmserving.engines.base import CHECK_SECONDS, CHECKS
+from llmserving.listening import Listening
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -29,7 +30,7 @@ class Watched:
         self.trouble: str | None = None
         self._failed = 0
         self._server = server
-        self.uvicorn = uvicorn.Server(
+        self.uvicorn = Listening(
             uvicorn.Config(
                 app,
                 host=server.settings.host,

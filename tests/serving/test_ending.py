@@ -4,10 +4,12 @@ import asyncio
 import json
 import math
 import os
+import re
 import signal
 import socket
 import threading
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -145,15 +147,15 @@ class TestASignOfLife:
 
 
 class Reader:
-    """A client that asks for a long stream and then reads nothing, or a little."""
+    """A client that asks for a long answer and then reads nothing, or a little."""
 
-    def __init__(self, url, body):
-        host, _, port = url.removeprefix("http://").partition(":")
+    def __init__(self, url, body, path="/v1/completions", room=4096):
+        host, _, port = str(url).removeprefix("http://").partition(":")
         self.socket = socket.socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
         self.socket.connect((host, int(port)))
         data = json.dumps(body).encode()
-        head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         self.socket.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
 
 
@@ -176,6 +178,66 @@ def test_a_client_that_does_not_read_gives_up_its_place(endless, monkeypatch, ca
     running, _reader = endless()
     running.wait_until_idle()
     assert "an answer was cut off: its reader took nothing for 0.5 seconds" in caplog.text
+
+
+LONG_ANSWERS = {
+    "a stream": ("/v1/completions", {"prompt": "a" * 200_000, "stream": True, "max_tokens": 200_000}),
+    "a whole answer, which its application sends at once": ("/tokenize", {"prompt": "a" * 2_000_000}),
+}
+
+
+@pytest.fixture
+def impatient(command, tmp_path):  # noqa: F811
+    """Serve the echo engine, in a process for which a slow reader is one who takes nothing for two seconds."""
+    script = "from llmserving.api import answer\nanswer.SLOW_READER_SECONDS = 2.0\n"
+    (tmp_path / "sitecustomize.py").write_text(script)
+    return command("--engine=echo", "--max_length=8000000", path=tmp_path)
+
+
+def answered(client, path):
+    """Return whether an answer has begun; the head of a whole one comes with all of it."""
+    sign = "serving_generation_tokens_total [1-9]" if "completions" in path else f'route="{path}",status="200"'
+    return re.search(sign, client.get("/metrics").text)
+
+
+@pytest.mark.parametrize("what", LONG_ANSWERS)
+def test_a_client_that_does_not_read_holds_up_no_end(impatient, tmp_path, what):
+    process, client = impatient
+    path, body = LONG_ANSWERS[what]
+    reader = Reader(client.base_url, body, path)
+    wait_for(lambda: answered(client, path), "its answer has begun", 30)
+    client.close()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert "a connection was cut off: nothing of its answer was taken for 2 seconds" in (tmp_path / "log").read_text()
+    reader.socket.close()
+
+
+def test_a_slow_client_gets_all_of_its_answer_and_an_idle_one_keeps_its_connection(impatient):
+    _, client = impatient
+    idle = HTTPConnection(client.base_url.host, client.base_url.port)
+    assert healthy(idle)
+    reader = Reader(client.base_url, {"prompt": "a" * 2_000_000}, "/tokenize", room=2**16)
+    taken = b""
+    for paused in range(24):  # 4.8 seconds, and 2 are left to who takes nothing
+        taken += reader.socket.recv(2**16)
+        time.sleep(0.2)
+        assert paused != 14 or healthy(idle)  # uvicorn closes it after 5 seconds
+    head, _, taken = taken.partition(b"\r\n\r\n")
+    length = int(re.search(rb"content-length: (\d+)", head)[1])
+    while len(taken) < length:
+        more = reader.socket.recv(2**20)
+        assert more, "cut off"
+        taken += more
+    assert json.loads(taken)["count"] == 2_000_000
+
+
+def healthy(connection):
+    """Ask on this very connection: one that has been closed is made by nobody anew."""
+    connection.request("GET", "/health")
+    response = connection.getresponse()
+    response.read()
+    return response.status == 200
 
 
 def test_an_engine_that_is_faster_than_the_network_waits_for_it_and_nothing_is_lost(serve):
