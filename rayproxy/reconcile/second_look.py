@@ -28,20 +28,30 @@ class SecondLook:
         self._stop = stop
         self._wake = wake
         self._begun: _Begun | None = None
+        self._failed: BaseException | None = None  # why the last one that ended said nothing
 
     def take(self) -> Snapshot:
-        """Return what is found, or raise what was raised; UnconfirmedError while that takes too long."""
+        """Return what is found, or raise what was raised; UnconfirmedError while that takes too long.
+
+        Where the last one failed that is raised instead: looks that fail late, one after the other, are one failure.
+        """
         before = None if self._begun is None or self._begun.stale else self._begun
         begun = self._begun = before or _Begun(self._look, self._wake)
         while not begun.found.done():
             if begun.age > BOUND:
-                raise UnconfirmedError(f"a second look at what is there has not ended within {BOUND:g} s")
+                raise self._why()
             if self._stop.wait(STEP):
                 raise StoppingError
         self._begun = None
-        if before:  # what changed since it was found is not in it, and may have woken for this cycle alone
+        self._failed = begun.found.exception()
+        if before and not self._failed:  # what changed since is not in it, and may have woken for this cycle alone
             self._wake()
         return begun.found.result()
+
+    def _why(self) -> BaseException:
+        if self._failed:
+            return self._failed.with_traceback(None)  # else it grows each time that it is raised
+        return UnconfirmedError(f"a second look at what is there has not ended within {BOUND:g} s")
 
 
 class _Begun:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from rayproxy.model import Snapshot
 from rayproxy.nginx.process import StoppingError
 from rayproxy.reconcile import second_look
 from rayproxy.reconcile.second_look import SecondLook
+from rayproxy.report.metrics import Metrics
+from rayproxy.report.reporter import Reporter
 from rayproxy.sources.base import UnconfirmedError
 from tests.support.waiting import until
 
@@ -86,6 +91,32 @@ def test_what_goes_wrong_is_raised_where_it_is_waited_for(world: World):
     world.answer.set()
     with pytest.raises(RuntimeError, match="a defect"):
         look.take()
+
+
+@pytest.mark.fault(167)
+def test_looks_that_fail_late_again_and_again_skip_no_back_off_and_are_told_once(world: World, tmp_path: Path):
+    look = SecondLook(world.look, world.stop, world.wake)
+    reporter = Reporter(Metrics(CollectorRegistry()), tmp_path / "status.json", lambda _: None, 60.0)
+    world.error = UnconfirmedError("GET /apis/ray.io/v1/rayservices: 504 gateway timeout")
+    with capture_logs() as lines:
+        for number in range(1, 6):
+            world.answer.clear()
+            for _ in range(2):
+                reporter.failed(failure(look))
+            world.answer.set()
+            until("that it ended wakes", lambda number=number: world.wakes == number)
+            reporter.failed(failure(look))
+            assert (world.looks, world.wakes) == (number, number), "what failed wakes once, and not for another look"
+    assert [line["error"] for line in lines] == [
+        f"a second look at what is there has not ended within {second_look.BOUND} s",
+        str(world.error),
+    ]
+
+
+def failure(look: SecondLook) -> Exception:
+    with pytest.raises(UnconfirmedError) as raised:
+        look.take()
+    return raised.value
 
 
 @pytest.mark.fault(51)
