@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -16,11 +19,17 @@ from tests.support.browser import chromium, needs_chromium
 from tests.support.daemon import Daemon
 from tests.support.frontend import frontend
 from tests.support.http import free_port
+from tests.support.raw import RawUpstream
 from tests.support.waiting import until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ANSWER = "你好! I am a stand-in for a model, and this is my stream."
 pytestmark = needs_chromium
+
+
+def chunk(content: str) -> str:
+    """Return a line of a chat's stream with a part of its answer."""
+    return f'data: {{"choices": [{{"delta": {{"content": "{content}"}}}}]}}'
 
 
 def run(*command: str | Path) -> Iterator[None]:
@@ -41,12 +50,17 @@ def model() -> Iterator[str]:
 @pytest.fixture
 def daemon(make_daemon: Callable[..., Daemon], model: str, folder: Path) -> Daemon:
     """Return a proxy that routes to the stand-in model as examples/ does."""
+    return leading_to(int(model.split(":")[1]), make_daemon, folder)
+
+
+def leading_to(port: int, make_daemon: Callable[..., Daemon], folder: Path) -> Daemon:
+    """Start a proxy with the route of examples/, to a port of loopback."""
     manifests = folder / "manifests"
     manifests.mkdir()
     name = "qa-service-chatglm3.yaml"
     text = (EXAMPLES / "manifests" / name).read_text()
     assert "port: 8000" in text
-    (manifests / name).write_text(text.replace("port: 8000", f"port: {model.split(':')[1]}"))
+    (manifests / name).write_text(text.replace("port: 8000", f"port: {port}"))
     return make_daemon(SOURCE="manifests", MANIFESTS=str(manifests)).start()
 
 
@@ -90,6 +104,84 @@ def test_a_stream_shows_on_the_page_piece_by_piece(browser: webdriver.Chrome, si
     assert part != ANSWER
     assert text(browser, "state") == "Waiting …"
     until("the whole", lambda: text(browser, "answer") == ANSWER)
+
+
+@dataclass
+class Streaming:
+    """Answer each call with these pieces of an event stream, one after the other, and then end it."""
+
+    pieces: list[str] = field(default_factory=list)
+
+    def __call__(self, connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        for piece in self.pieces:
+            connection.sendall(piece.encode())
+            time.sleep(0.1)  # so that each is a piece of its own to the page as well
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+
+@pytest.fixture
+def streaming() -> Streaming:
+    return Streaming()
+
+
+@pytest.fixture
+def streaming_site(make_daemon: Callable[..., Daemon], streaming: Streaming, folder: Path) -> Iterator[str]:
+    """Return the address of the front end, before a model that streams what a test gives it."""
+    upstream = RawUpstream(streaming)
+    with frontend(folder, leading_to(upstream.port, make_daemon, folder).port) as port:
+        yield f"http://127.0.0.1:{port}/"
+    upstream.close()
+
+
+END = "data: [DONE]\n\n"
+STREAMS = {
+    "lines end with CR and LF": [f"{chunk('a')}\n\n{chunk('b')}\n\n{END}".replace("\n", "\r\n")],
+    "a CR is cut from its LF": [chunk("a") + "\r", "\n\r", f"\n{chunk('b')}\r\n\r", f"\n{END}"],
+    "lines end with CR": [f"{chunk('a')}\r\r{chunk('b')}\r\r"],
+    "comments and blank lines": [
+        ": ping\n\n",
+        f"\n\nid: 1\nretry: 5\n\n{chunk('a')}\n\n: ping\n\n{chunk('b')}\n\n{END}",
+    ],
+    "a value of several lines": [chunk("ab").replace(" [", "\ndata: [") + "\n\n", END],
+}
+
+
+@pytest.mark.parametrize("case", STREAMS)
+def test_the_page_reads_a_stream_of_any_form_that_the_standard_has(
+    browser: webdriver.Chrome, streaming_site: str, streaming: Streaming, case: str
+):
+    streaming.pieces = STREAMS[case]
+    browser.get(streaming_site)
+    assert ask(browser, "chat")[0] == "ab"
+    assert text(browser, "state").startswith("Done")
+
+
+def test_a_separator_of_unicodes_lines_is_a_character_as_any_other(
+    browser: webdriver.Chrome, streaming_site: str, streaming: Streaming
+):
+    streaming.pieces = [f"event: add\ndata: a\u2028b\n\n{chunk('c')}\n\n"]
+    browser.get(streaming_site)
+    assert ask(browser, "questionAnswer")[1] == "Done: 1 piece"
+    assert browser.find_element(By.ID, "answer").get_property("textContent") == "a\u2028b"
+
+
+@pytest.mark.parametrize(
+    ("button", "failure"),
+    [
+        ("chat", 'data: {"error": {"message": "The engine died.", "type": "internal_error", "code": 500}}\n\n'),
+        ("questionAnswer", "event: error\ndata: The engine died.\n\n"),
+    ],
+)
+def test_an_error_within_a_stream_is_shown_behind_what_came_before_it(
+    browser: webdriver.Chrome, streaming_site: str, streaming: Streaming, button: str, failure: str
+):
+    before = chunk("a") if button == "chat" else "event: add\ndata: a"
+    streaming.pieces = [f"{before}\n\n", failure, END]
+    browser.get(streaming_site)
+    assert ask(browser, button) == ("a", "Failed: The engine died.")
 
 
 def ask(browser: webdriver.Chrome, button: str) -> tuple[str, str]:
