@@ -140,8 +140,9 @@ class Reporter:
     def failure(self, resource: str, reason: str, message: str) -> None:
         """Note a failed list or watch; the same words are told once, until the source answers again.
 
-        What time alone does not mend (no CRD, no permission) is told once for ever. A source that fails and answers in
-        turns, as where lists are good and watches are not, is told of as an object that changes in turns.
+        What time alone does not mend (no CRD, no permission) is told once for ever. What fails and answers in turns,
+        as where lists are good and watches are not, is told of as an object that changes in turns; of the namespaces
+        and gateways that share a resource each by itself.
         """
         if reason in _LASTING or resource not in self._dated:  # a refusal is an answer; silence begins with a failure
             self._date(resource)
@@ -150,7 +151,7 @@ class Reporter:
         self._metrics.watch_failures.labels(resource, reason).inc()
         lasts = reason in _LASTING
         told = self._refusals if lasts else self._silent.setdefault(resource, set())
-        if message in told or not (lasts or self._allowance.take(resource, time.monotonic())):
+        if message in told or not (lasts or self._allowance.take((resource, _asked(message)), time.monotonic())):
             return
         self._log.warning("source failed; what is known goes on being served", resource=resource, error=message)
         if len(told) < MAX_REFUSALS:
@@ -291,6 +292,11 @@ def _words(error: Exception, state: Path) -> str:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}{_HINTS.get(error.errno or 0, '').format(state=state)}"
     return str(error) or type(error).__name__
+
+
+def _asked(message: str) -> str:
+    """Return what was asked for, `GET PATH`, however it failed: there are as many as the settings name."""
+    return " ".join(message.split(maxsplit=2)[:2]).rstrip(":")
 
 
 def _now() -> str:

@@ -76,6 +76,20 @@ def test_what_fails_after_each_list_that_succeeds_is_told_some_times_and_then_no
     assert told(100) == ["source failed", "source answers again"]
 
 
+@pytest.mark.fault(18)
+def test_a_namespace_whose_watch_fails_now_and_then_silences_no_other_one(reporter: Reporter):
+    asked = "GET /apis/ray.io/v1/namespaces/{}/rayservices"
+    loud, quiet = asked.format("team-7"), asked.format("team-8")
+    ways = (f"{loud} (watch): no JSON", f"{loud}: 500 etcd", f"{loud} at http://10.0.0.1: TimeoutError: timed out")
+    with capture_logs() as lines:
+        for number in range(3 * BURST):
+            reporter.failure("rayservices", "garbled", ways[number % 3])
+            reporter.contact("rayservices")
+        reporter.failure("rayservices", "server_error", f"{quiet}: 500 etcd")
+    told = [line["error"] for line in lines if "error" in line]
+    assert (len(told), told[-1]) == (BURST + 1, f"{quiet}: 500 etcd"), "whatever is wrong with one is one thing"
+
+
 @pytest.mark.fault(14)
 def test_a_permission_that_is_missing_is_told_once_though_others_of_the_resource_may_be_read(reporter: Reporter):
     with capture_logs() as lines:
