@@ -165,7 +165,7 @@ class App:
     def _watched_files(self) -> contextlib.AbstractContextManager[None]:
         folders = [] if self.settings.template in BUILT_IN else [Path(self.settings.template).parent]
         folders += [self.settings.name_policy.parent] if self.settings.name_policy else []
-        return watched(folders, self.source.watched, self.signals.wake.set)
+        return watched(folders, self.source.watched, self.signals.wake.set, self._guard)
 
     def _guard(self, name: str, body: Callable[[], None]) -> None:
         """Run a thread's body; a defect in one ends the process, which must not live on blind."""

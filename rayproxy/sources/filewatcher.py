@@ -8,74 +8,21 @@ at the next resync, so that it cannot be watched ends nothing.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-import structlog
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver, ObservedWatch
+from watchdog.observers.api import ObservedWatch
 
 from rayproxy.sources.folders import Identity, identity, linked, resolved
+from rayproxy.sources.watches import Wanted, Watches
 
-T = TypeVar("T")
 LOOK = 1.0  # s between two looks for another folder in the place of one that is watched
 _READING = ("opened", "closed_no_write")  # what our own look causes
 _COMING = ("created", "moved")
-_GONE = (errno.ENOENT, errno.ENOTDIR)
-_LIMITS = {errno.EMFILE: "fs.inotify.max_user_instances", errno.ENOSPC: "fs.inotify.max_user_watches"}
-
-_Wanted = tuple[Path, bool]  # a folder, and whether what is below it is meant as well
-
-
-class _Watches:
-    """What is watched; the first time that something cannot be is told."""
-
-    def __init__(self) -> None:
-        self._told = False
-        self._observer = self._tried(_started)
-
-    def add(self, handler: FileSystemEventHandler, wanted: _Wanted) -> ObservedWatch | None:
-        if self._observer is None:
-            return None
-        folder, recursive = wanted
-        return self._tried(partial(self._observer.schedule, handler, str(folder), recursive=recursive))
-
-    def remove(self, watch: ObservedWatch) -> None:
-        if self._observer:
-            self._observer.unschedule(watch)
-
-    def stop(self) -> None:
-        if self._observer:
-            self._observer.stop()
-
-    def _tried(self, start: Callable[[], T]) -> T | None:
-        try:
-            return start()
-        except OSError as error:
-            if error.errno not in _GONE and not self._told:
-                self._told = True
-                _tell(error)
-            return None
-
-
-def _started() -> BaseObserver:
-    observer = Observer()
-    observer.start()  # before it has anything to watch: of what is added then, each can fail alone
-    return observer
-
-
-def _tell(error: OSError) -> None:
-    limit = _LIMITS.get(error.errno or 0)
-    mend = f"; raise the node's sysctl {limit}" if limit else ""
-    words = "files cannot be watched: their changes are seen at each resync alone (RAYPROXY_RESYNC)"
-    structlog.get_logger().warning(words + mend, error=error.strerror)
 
 
 class _Watcher(FileSystemEventHandler):
@@ -89,15 +36,15 @@ class _Watcher(FileSystemEventHandler):
         self._folders = tuple(folders)
         self._trees = tuple(trees)
         self._wake = wake
-        self._watches = _Watches()
+        self._watches = Watches()
         self._news = threading.Event()
         self._stopped = threading.Event()
         self._came = threading.Event()  # folders did, and with them perhaps links
         self._came.set()
         self._gone: deque[Path] = deque()  # their inodes are free, and may be those of what is made in their place
         self._linked: set[Path] = set()
-        self._seen: dict[_Wanted, Identity] = {}
-        self._watching: dict[_Wanted, ObservedWatch] = {}
+        self._seen: dict[Wanted, Identity] = {}
+        self._watching: dict[Wanted, ObservedWatch] = {}
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Wake, and note what may need another watch."""
@@ -113,12 +60,15 @@ class _Watcher(FileSystemEventHandler):
         self._wake()
 
     def run(self) -> None:
-        """Watch what is there, until stopped."""
+        """Watch what is there, until stopped; raise BlindError where that has ended."""
         while not self._stopped.is_set():
             while self._look():
                 pass  # once more: a link may have come into a folder before that was watched
             self._news.wait(LOOK)
             self._news.clear()
+            self._watches.check()
+        for watch in self._watching.values():
+            self._watches.remove(watch)
         self._watches.stop()
 
     def stop(self) -> None:
@@ -147,7 +97,7 @@ class _Watcher(FileSystemEventHandler):
             self._wake()
         return other
 
-    def _there(self, *, anew: bool) -> dict[_Wanted, Identity]:
+    def _there(self, *, anew: bool) -> dict[Wanted, Identity]:
         """Return the folders that are there; links are looked for `anew`, or taken as they were."""
         trees = {resolved(tree) for tree in self._trees}
         if anew:
@@ -159,10 +109,18 @@ class _Watcher(FileSystemEventHandler):
 
 
 @contextlib.contextmanager
-def watched(folders: Iterable[Path], trees: Iterable[Path], wake: Callable[[], None]) -> Iterator[None]:
-    """Meanwhile call `wake` on every change in the folders, and in the trees with all their sub-folders."""
+def watched(
+    folders: Iterable[Path],
+    trees: Iterable[Path],
+    wake: Callable[[], None],
+    guard: Callable[[str, Callable[[], None]], None] = lambda _, body: body(),
+) -> Iterator[None]:
+    """Meanwhile call `wake` on every change in the folders, and in the trees with all their sub-folders.
+
+    `guard` runs the body of a thread of that name, and hears how it ends.
+    """
     watcher = _Watcher(folders, trees, wake)
-    threading.Thread(target=watcher.run, name="files", daemon=True).start()
+    threading.Thread(target=guard, args=("files", watcher.run), name="files", daemon=True).start()
     try:
         yield
     finally:

@@ -202,18 +202,26 @@ def test_a_log_that_nobody_reads_stops_neither_daemon_nor_nginx(daemon: Daemon, 
             os.close(reading)
 
 
+DEFECTIVE = {  # the thread that dies: what is defective
+    "admin": "from wsgiref.simple_server import WSGIServer as defective; name = 'serve_forever'",
+    "files": "from rayproxy.sources.watches import Watches as defective; name = 'check'",
+    "watchdog's own": "from watchdog.observers.inotify_c import InotifyFD as defective; name = 'read_events'",
+}
+
+
 @pytest.mark.fault(59)
-def test_a_thread_that_dies_ends_the_daemon_with_an_error(folder, manifests: Manifests, new_daemon: New):
-    """A defect is put into the admin server from outside: its thread dies, and the process must not live on blind."""
+@pytest.mark.parametrize("thread", DEFECTIVE)
+def test_a_thread_that_dies_ends_the_daemon_with_an_error(manifests: Manifests, new_daemon: New, thread: str):
+    """A defect is put into it from outside: its thread dies, and the process must not live on blind."""
     manifests.routed("chat")
     daemon = new_daemon(WORKERS="1")
     code = (
         "import sys, threading, time\n"
-        "from wsgiref.simple_server import WSGIServer\n"
-        "def serve_forever(self, poll_interval=0.5):\n"
+        f"{DEFECTIVE[thread]}\n"
+        "def die(*_, **__):\n"
         "    threading.Event().wait(1.0)\n"
         "    raise MemoryError('a defect')\n"
-        "WSGIServer.serve_forever = serve_forever\n"
+        "setattr(defective, name, die)\n"
         "from rayproxy.__main__ import main\n"
         "sys.exit(main(['run']))\n"
     )

@@ -149,6 +149,41 @@ def test_a_folder_that_takes_the_place_of_another_one_is_read_and_watched(
         daemon.until_state(name, "accepted")
 
 
+def removed(_: Path, left: Path) -> None:
+    shutil.rmtree(left)
+
+
+def replaced(folder: Path, _: Path) -> None:
+    new = shutil.copytree(folder, folder.with_name("new"))
+    folder.rename(folder.with_name("before"))
+    new.rename(folder)
+
+
+@pytest.mark.fault(170)
+@pytest.mark.parametrize("then", [removed, replaced])
+def test_what_a_sub_folder_leaves_when_it_is_moved_away_and_its_name_is_used_again_deafens_nobody(
+    new_daemon: Callable[..., Daemon], manifests: Manifests, then: Callable[[Path, Path], None]
+):
+    manifests.routed("old")
+    team, left = Manifests(manifests.folder / "team", manifests.port), manifests.folder.with_name("left")
+    team.routed("first")
+    daemon = new_daemon(WORKERS="1", RESYNC="600").start()
+    daemon.until_state("first", "accepted")
+    team.folder.rename(left)
+    daemon.until_gone("first")
+    team.folder.mkdir()
+    team.routed("second")
+    daemon.until_state("second", "accepted")
+    other = Manifests(team.folder.rename(manifests.folder / "other"), manifests.port)
+    other.routed("third")
+    daemon.until_state("third", "accepted")
+    then(manifests.folder, left)
+    for name in ("later", "last"):
+        manifests.routed(name)
+        daemon.until_state(name, "accepted")
+    assert daemon.stop() == 0
+
+
 @pytest.mark.fault(170)
 def test_a_folder_that_comes_after_the_start_is_watched_from_then_on(
     new_daemon: Callable[..., Daemon], manifests: Manifests
