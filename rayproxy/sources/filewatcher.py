@@ -51,7 +51,7 @@ class _Watcher(FileSystemEventHandler):
         if event.event_type in _READING:
             return
         path = Path(os.fsdecode(event.dest_path or event.src_path))
-        if event.event_type == "deleted" and ((path, True) in self._watching or (path, False) in self._watching):
+        if event.event_type == "deleted" and event.is_directory:  # also of one that is not yet noted as watched
             self._gone.append(path)
             self._news.set()
         elif event.event_type in _COMING and identity(path):
@@ -82,6 +82,7 @@ class _Watcher(FileSystemEventHandler):
         self._came.clear()
         while self._gone:
             gone.add(self._gone.popleft())
+        gone &= {path for path, _ in self._watching}
         seen = self._there(anew=came)
         if seen == self._seen and not came and not gone:
             return False

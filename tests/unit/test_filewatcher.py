@@ -10,8 +10,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers.api import ObservedWatch
 
+from rayproxy.sources import filewatcher
 from rayproxy.sources.filewatcher import watched
+from rayproxy.sources.watches import Wanted, Watches
 from tests.support.waiting import until
 
 # watchdog's, of a folder that it sees twice: in the walk and as an event
@@ -87,6 +91,37 @@ def test_a_link_that_comes_while_watching_begins_is_followed(tree: Path, tmp_pat
             stack.enter_context(watching(tree, woken.set))
             (tmp_path / "checkout0" / "linked").symlink_to(late)
         until("a change of what it leads to wakes", told)
+
+
+def test_a_folder_that_is_made_anew_as_soon_as_it_is_watched_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """That it was removed is heard before it is noted as watched, and what is made there may have its inode."""
+    tree, first = tmp_path / "tree", iter([True])
+    woken, heard, made = threading.Event(), threading.Event(), threading.Event()
+    tree.mkdir()
+    add, note = Watches.add, filewatcher._Watcher.on_any_event
+
+    def add_and_make_anew(watches: Watches, handler: FileSystemEventHandler, wanted: Wanted) -> ObservedWatch | None:
+        watch = add(watches, handler, wanted)
+        if next(first, False):
+            tree.rmdir()
+            tree.mkdir()
+            if heard.wait(20):
+                made.set()
+        return watch
+
+    def tell_and_note(watcher: filewatcher._Watcher, event: FileSystemEvent) -> None:
+        note(watcher, event)
+        if event.event_type == "deleted":
+            heard.set()
+
+    monkeypatch.setattr(Watches, "add", add_and_make_anew)
+    monkeypatch.setattr(filewatcher._Watcher, "on_any_event", tell_and_note)
+    monkeypatch.setattr(filewatcher, "identity", lambda path: (1, 1) if path.is_dir() else None)
+    with watching(tree, woken.set):
+        assert made.wait(20)
+        until("a change in it wakes", lambda: _wakes(tree / "change", woken), 10)
 
 
 def test_a_path_that_cannot_be_looked_at_ends_no_watching(tree: Path):
