@@ -17,7 +17,7 @@ from pathlib import Path
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers.api import ObservedWatch
 
-from rayproxy.sources.folders import Identity, identity, linked, resolved
+from rayproxy.sources.folders import Identity, identity, is_direct, linked, resolved
 from rayproxy.sources.watches import Wanted, Watches
 
 LOOK = 1.0  # s between two looks for another folder in the place of one that is watched
@@ -43,6 +43,7 @@ class _Watcher(FileSystemEventHandler):
         self._came.set()
         self._gone: deque[Path] = deque()  # their inodes are free, and may be those of what is made in their place
         self._linked: set[Path] = set()
+        self._indirect: dict[Path, Path] = {}  # links that lead by others, and where each was found to lead
         self._seen: dict[Wanted, Identity] = {}
         self._watching: dict[Wanted, ObservedWatch] = {}
 
@@ -99,10 +100,17 @@ class _Watcher(FileSystemEventHandler):
         return other
 
     def _there(self, *, anew: bool) -> dict[Wanted, Identity]:
-        """Return the folders that are there; links are looked for `anew`, or taken as they were."""
+        """Return the folders that are there; links are looked for `anew`, or where one leads elsewhere."""
         trees = {resolved(tree) for tree in self._trees}
-        if anew:
-            self._linked = set[Path]().union(*map(linked, trees))
+        found = self._found(trees)
+        if anew or any(identity(link) != found.get((folder, True)) for link, folder in self._indirect.items()):
+            links = {link: folder for tree in trees for link, folder in linked(tree).items()}
+            self._linked = set(links.values())
+            self._indirect = {link: folder for link, folder in links.items() if not is_direct(link, folder)}
+            found = self._found(trees)
+        return found
+
+    def _found(self, trees: set[Path]) -> dict[Wanted, Identity]:
         wanted = {(resolved(folder), False) for folder in self._folders}
         wanted |= {(folder, True) for folder in trees | self._linked}
         found = {each: identity(each[0]) for each in wanted}

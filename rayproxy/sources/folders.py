@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -25,24 +26,43 @@ def identity(folder: Path) -> Identity | None:
     return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
 
 
-def linked(tree: Path) -> set[Path]:
-    """Return the folders other than `tree` that links below it lead to; circles end."""
-    found: set[Path] = set()
+def linked(tree: Path) -> dict[Path, Path]:
+    """Return the links below a tree, but for those to files, and where each leads or would lead; circles end."""
+    found: dict[Path, Path] = {}
     seen = {tree}
     folders = [tree]
     while folders:
-        for entry in _folders_in(folders.pop()):
-            folder = resolved(entry)
-            if entry.is_symlink() and folder != tree:
-                found.add(folder)
+        for path, is_link in _folders_in(folders.pop()):
+            folder = resolved(path) if is_link else path
+            if is_link:
+                found[path] = folder
             if folder not in seen:
                 seen.add(folder)
                 folders.append(folder)
     return found
 
 
-def _folders_in(folder: Path) -> list[Path]:
+def is_direct(link: Path, folder: Path) -> bool:
+    """Tell whether a link leads there by no other link: only another link, or another folder, changes that then."""
     try:
-        return [entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_dir()]
+        return Path(os.path.normpath(link.parent / link.readlink())) == folder
+    except OSError:
+        return False
+
+
+def _folders_in(folder: Path) -> list[tuple[Path, bool]]:
+    """Return what may be a folder, now or once a link leads to one, and whether it is a link."""
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            kinds = [(folder / each.name, each.is_symlink(), each.is_dir(follow_symlinks=False)) for each in visible]
     except OSError:
         return []
+    return [(path, is_link) for path, is_link, is_dir in kinds if is_dir or (is_link and not _is_file(path))]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # it may be a folder later on
+        return False

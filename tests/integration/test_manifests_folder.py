@@ -149,6 +149,31 @@ def test_a_folder_that_takes_the_place_of_another_one_is_read_and_watched(
         daemon.until_state(name, "accepted")
 
 
+@pytest.mark.fault(170)
+def test_a_link_in_the_folder_that_leads_by_another_one_is_followed_to_wherever_that_leads(
+    new_daemon: Callable[..., Daemon], manifests: Manifests, folder: Path
+):
+    one, two, current = (folder / name for name in ("one", "two", "current"))
+    two.mkdir()
+    manifests.routed("chat")
+    Manifests(one, manifests.port).routed("old")
+    current.symlink_to("one")
+    (manifests.folder / "team").symlink_to("../current")
+    (manifests.folder / "circle").symlink_to("circle")
+    daemon = new_daemon(WORKERS="1", RESYNC="600").start()
+    daemon.until_state("old", "accepted")
+    flip(current, "two")
+    daemon.until_gone("old")
+    team = Manifests(manifests.folder / "team", manifests.port)
+    for name in ("later", "last"):
+        team.routed(name)
+        daemon.until_state(name, "accepted")
+    current.unlink()
+    daemon.until_gone("last")
+    current.symlink_to("one")
+    daemon.until_state("old", "accepted")
+
+
 def removed(_: Path, left: Path) -> None:
     shutil.rmtree(left)
 
