@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon
-from tests.support.manifests import Manifests
+from tests.support.manifests import Manifests, rayservice
 from tests.support.waiting import stays, until
 
 New = Callable[..., Daemon]
@@ -214,3 +214,70 @@ def test_a_500_of_the_proxy_after_the_model_was_asked_is_not_asked_for_again(new
     answer = new_daemon(TEMPLATE=str(template), WORKERS="1").start().route("chat", "status/500")
     assert (answer.status, answer.error_type, answer.headers.get("x-should-retry")) == (500, "proxy_error", "false")
     assert answer.headers.get("retry-after") is None
+
+
+REFUSALS = {  # of a template that lets nobody ask: path -> status, and a word of the body
+    "/": (404, "rayservice_not_found"),
+    "/apis/rayservice/nope/": (404, "rayservice_not_found"),
+    "/apis/rayservice/waits/": (503, "rayservice_pending"),
+    "/apis/rayservice/chat/metrics": (404, "path_hidden"),
+    "/apis/rayservice/chat": (308, "ends with a slash"),
+    "/apis/rayservice/chat/": (403, "forbidden"),
+}
+WHO_MAY_ASK = {
+    "an address": "deny 127.0.0.1;",
+    "an address and a password": "deny all; {% if Name == 'chat' %}auth_basic a; auth_basic_user_file b;{% endif %}",
+}
+
+
+@pytest.mark.parametrize("says", WHO_MAY_ASK.values(), ids=WHO_MAY_ASK)
+def test_a_template_that_says_who_may_ask_has_each_refusal_in_the_proxys_words(
+    new_daemon: New, manifests, template, says
+):
+    """What it says beside its locations stands in the server's block, where the proxy's own answers are made too."""
+    template.write_text(f"{says}\n{GOOD}")
+    manifests.routed("chat")
+    manifests.write("waits", rayservice("waits"))
+    daemon = new_daemon(TEMPLATE=str(template), WORKERS="1").start()
+    daemon.until_state("chat", "accepted")
+    for path, (status, word) in REFUSALS.items():
+        answer = daemon.get(path)
+        assert (path, answer.status, word in answer.body.decode()) == (path, status, True)
+
+
+def test_files_that_a_template_serves_are_as_they_are_now(new_daemon: New, manifests, template: Path, folder: Path):
+    words = folder / "words.json"
+    template.write_text(GOOD + "location = /apis/rayservice/{{ .Name }}/words { alias " + f"{words}; }}")
+    manifests.routed("chat")
+    daemon = new_daemon(TEMPLATE=str(template), WORKERS="1").start()
+    for text in ("[1]", '["more", "of", "them"]', "[]"):
+        words.write_text(text)
+        assert daemon.route("chat", "words").body == text.encode()
+    words.unlink()
+    assert daemon.route("chat", "words").status == 404
+
+
+def test_a_template_may_log_each_models_calls_by_its_name(new_daemon: New, manifests, template: Path, folder: Path):
+    """Before it writes to such a file, nginx looks whether the root of the location is a folder."""
+    logs = folder / "logs"
+    logs.mkdir()
+    logs.chmod(0o777)
+    template.write_text(GOOD.replace("    include", f"    access_log {logs}/$route_name.log;\n    include"))
+    manifests.routed("chat")
+    daemon = new_daemon(TEMPLATE=str(template), WORKERS="1").start()
+    assert header(daemon) == "one"
+    until("a line, or why not", lambda: (logs / "chat.log").exists() or "existence failed" in daemon.told())
+    assert "existence failed" not in daemon.told()
+
+
+@pytest.mark.parametrize("name", ["error", "hidden", "unrouted"])
+def test_a_location_that_a_template_names_after_its_model_is_not_taken_for_one_of_the_proxys(
+    new_daemon: New, manifests: Manifests, template: Path, name: str
+):
+    of_its_own = "location @{{ .Name }} { return 204; }"
+    page = "location = /apis/rayservice/{{ .Name }}/page { error_page 418 = @{{ .Name }}; return 418; }"
+    template.write_text(GOOD + of_its_own + page)
+    manifests.routed(name)
+    daemon = new_daemon(TEMPLATE=str(template), WORKERS="1").start()
+    daemon.until_state(name, "accepted")
+    assert daemon.route(name, "page").status == 204
