@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from llmserving.server import Server
 
 MAX_BODY = 4 * 2**20  # bytes: parsing more than that would hold up everybody's tokens
-MAX_BODIES = 256 * 2**20  # bytes of all bodies that are inside, or on their way in
+# Bytes of all bodies that are inside, or on their way in. Beside them each thread may be at work on one more, for a
+# caller who has gone: it cannot be ended.
+MAX_BODIES = 256 * 2**20
 SMALL_BODY = 2**16  # bytes of each that are not counted: whoever sends that little is never refused for others' bodies
 
 

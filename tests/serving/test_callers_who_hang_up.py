@@ -1,12 +1,11 @@
 """Callers who hang up before their answer begins: what was done for them ends, and nobody waits for it."""
 
-import json
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
+from callers import asked, counted
 from conftest import listening, wait_for
 from llmserving import overtime, rendering
 from llmserving.api import body as bodies
@@ -44,22 +43,6 @@ def running(monkeypatch):
     with listening(assemble(from_mapping({"engine": "echo"}), tokenizer, EchoEngine())) as found:
         yield found
         tokenizer.over.set()
-
-
-@contextmanager
-def asked(running, path, body):
-    """Ask, and hang up at the end."""
-    data = json.dumps(body).encode()
-    kind = f"Host: a\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
-    with socket.create_connection(("127.0.0.1", running.client.base_url.port)) as connection:
-        connection.sendall(f"POST {path} HTTP/1.1\r\n{kind}\r\n\r\n".encode() + data)
-        yield
-
-
-def counted(running, path):
-    """Return how many callers of a route have hung up before they were answered, by the server's metrics."""
-    named = {"route": path, "status": "499"}
-    return running.server.metrics.registry.get_sample_value("serving_requests_total", named) or 0
 
 
 @pytest.mark.parametrize("path", RENDERED)

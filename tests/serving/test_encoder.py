@@ -4,10 +4,15 @@ What a folder says of it is written as Sentence Transformers writes it: `modules
 before version 5.4 and since.
 """
 
+import asyncio
+import contextlib
 import copy
+import gc
 import json
 import os
 import signal
+import threading
+import weakref
 from dataclasses import replace
 
 import loads
@@ -101,6 +106,33 @@ def test_a_vector_is_made_as_its_folder_says(folder, said, mode):
 
 def test_a_folder_that_does_not_say_has_the_mean(plain):
     assert encoder(plain).vector(IDS) == expected(plain, "mean")
+
+
+class Prompt(list):
+    """A prompt whose end is seen."""
+
+
+def test_a_prompt_that_waits_goes_with_its_caller(plain):
+    made, over = encoder(plain), threading.Event()
+    made._thread.submit(over.wait, 60)
+
+    async def given_up():
+        prompt = Prompt(IDS)
+        task = asyncio.create_task(made.embed([prompt]))
+        await asyncio.sleep(0)
+        assert made._thread._work_queue.qsize() == 1
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return weakref.ref(prompt)
+
+    try:
+        prompt = asyncio.run(given_up())
+        gc.collect()
+        assert made._thread._work_queue.qsize() == 1
+        assert prompt() is None
+    finally:
+        over.set()
 
 
 def test_what_a_folder_says_is_done_over_http(base, folder, serve):

@@ -7,6 +7,7 @@ import logging
 import time
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.responses import Response
@@ -15,6 +16,7 @@ from llmserving.api import sse
 from llmserving.api.callers import until_gone
 from llmserving.errors import ApiError, of_exception
 from llmserving.generation import Delta, Result, continue_text, merge
+from llmserving.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Sequence
@@ -118,7 +120,7 @@ class GenerationResponse(Response):
                         results[delta.index].add(delta)
         except Exception as error:
             raise of_exception(error) from error
-        self.body = await asyncio.to_thread(self._written, results)
+        self.body = await in_thread(partial(self._written, results))
         self.headers["content-length"] = str(len(self.body))
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         await self._send(send, {"type": "http.response.body", "body": self.body})

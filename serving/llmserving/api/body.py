@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
 from llmserving import words
-from llmserving.api.callers import while_there
+from llmserving.api.callers import CALLER, beside
 from llmserving.api.fields import tell_what_is_ignored
 from llmserving.errors import ApiError, bad_request
 
@@ -37,7 +37,7 @@ JSON_SCHEMA = "schema"  # in it null is a value: {"enum": ["a", null]}, {"defaul
 class JsonRoute(APIRoute):
     """A route whose body is read by this module before FastAPI sees it, which finds nothing left to do.
 
-    What it does before there is an answer, such as to render a conversation, ends with its caller.
+    What waits for a thread before there is an answer, such as to render a conversation, ends with its caller.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -46,11 +46,11 @@ class JsonRoute(APIRoute):
         kind: Any = self.body_field and self.body_field.field_info.annotation
 
         async def handler(request: Request) -> Response:
+            CALLER.set(request.receive)
             if kind is None:
                 return await handle(request)
             _check_content_type(request)
-            body = await while_there(request.receive, read(kind, await body_of(request)))
-            return await while_there(request.receive, handle(_ReadRequest(request, body)))
+            return await handle(_ReadRequest(request, await read(kind, await body_of(request))))
 
         return handler
 
@@ -89,7 +89,7 @@ def _check_content_type(request: Request) -> None:
 async def read(kind: type[Model], raw: bytes, parser: Callable[[bytes], Any] | None = None) -> Model:
     """Return the request in a body, a long one read beside the loop; raise ApiError 400."""
     work = partial(_read, kind, raw, parser or parse)
-    return work() if len(raw) < OFF_THE_LOOP else await asyncio.get_running_loop().run_in_executor(READERS, work)
+    return work() if len(raw) < OFF_THE_LOOP else await beside(work, READERS)
 
 
 def _read(kind: type[Model], raw: bytes, parser: Callable[[bytes], Any]) -> Model:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 
+from llmserving.threads import in_thread
+
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
+    from concurrent.futures import Executor
 
     from starlette.types import Receive
 
 Made = TypeVar("Made")
+
+CALLER: ContextVar[Receive] = ContextVar("CALLER")  # of the request that is at work here; its body has been read
+
+
+async def beside(work: Callable[[], Made], pool: Executor | None = None) -> Made:
+    """Return what the work returns, done in a thread; raise ClientDisconnect as soon as the caller hangs up.
+
+    Not for what is done at once: a caller who sends no more, and reads its answer, looks like one who has hung up.
+    """
+    return await while_there(CALLER.get(), in_thread(work, pool))
 
 
 async def while_there(receive: Receive, work: Coroutine[Any, Any, Made]) -> Made:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
@@ -12,10 +13,11 @@ from starlette.responses import Response
 
 from llmserving.api import sse
 from llmserving.api.body import JsonRoute
-from llmserving.api.callers import until_gone
+from llmserving.api.callers import beside, until_gone
 from llmserving.api.requests import EmbeddingRequest
 from llmserving.api.sequences import check_model, check_tokens
 from llmserving.errors import ApiError, bad_request
+from llmserving.threads import in_thread
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -43,7 +45,7 @@ class Embeddings(Response):
             vectors = await self._embedded()
         tokens = sum(map(len, self._prompts))
         self._server.metrics.count("serving_prompt_tokens", tokens)
-        written = await asyncio.to_thread(self._written, vectors, tokens)
+        written = await in_thread(partial(self._written, vectors, tokens))
         await Response(written, media_type=self.media_type)(scope, receive, send)
 
     async def _embedded(self) -> list[list[float]]:
@@ -75,7 +77,7 @@ def router(server: Server) -> APIRouter:
             raise ApiError(404, "no embeddings here: set SERVING_EMBEDDING_MODEL_DIR to an encoder's folder")
         if body.dimensions not in {None, width := server.embedder.vectors.embedding_width}:
             raise bad_request(f"dimensions: this model's vectors have {width}", "dimensions")
-        prompts = await asyncio.to_thread(_prompts, server.embedder, body)
+        prompts = await beside(partial(_prompts, server.embedder, body))
         return Embeddings(server, server.embedder.vectors, prompts, body)
 
     return routes

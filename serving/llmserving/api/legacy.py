@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request
 
 from llmserving.api.answer import GenerationResponse, Usage
 from llmserving.api.body import JsonRoute, body_of, parse_forgiving, read
-from llmserving.api.callers import while_there
 from llmserving.api.openai import chat_answer
 from llmserving.api.openai_format import ChatFormat
 from llmserving.api.requests import ChatRequest, InferenceRequest
@@ -74,9 +73,8 @@ def router(server: Server) -> APIRouter:
 
     @routes.post("/inference", response_model=None)
     async def inference(request: Request) -> GenerationResponse:
-        receive = request.receive
-        body = await while_there(receive, read(InferenceRequest, await body_of(request), parse_forgiving))
-        prompt = await while_there(receive, _prompt(server, body.input))
+        body = await read(InferenceRequest, await body_of(request), parse_forgiving)
+        prompt = await _prompt(server, body.input)
         continues = not server.tokenizer.has_chat_template  # then the text is no question: it goes on as it is
         sequence = SequenceRequest(
             0, tuple(prompt), sampling(server, body, prompt, body.max_tokens), continues=continues

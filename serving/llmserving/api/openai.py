@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
@@ -13,6 +13,7 @@ from llmserving.api.body import JsonRoute
 from llmserving.api.openai_format import ChatFormat, CompletionFormat
 from llmserving.api.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from llmserving.api.sequences import (
+    at_length,
     check_model,
     check_tokens,
     decode_each,
@@ -84,7 +85,8 @@ def token_router(server: Server) -> APIRouter:
             ids = await encode_chat(server, [message.plain() for message in body.messages], _options(server, body))
         else:
             ids = await encode(server, body.prompt or "", special=body.add_special_tokens)
-        strings = await asyncio.to_thread(_strings, server, ids) if body.return_token_strs else None
+        write = partial(_strings, server, ids)
+        strings = await at_length(len(ids), write) if body.return_token_strs else None
         length = server.engine.context_length
         return {"count": len(ids), "max_model_len": length, "tokens": ids, "token_strs": strings}
 

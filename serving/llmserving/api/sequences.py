@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmserving import rendering
 from llmserving.admission import RETRY_AFTER
+from llmserving.api.callers import CALLER, beside, while_there
 from llmserving.engines.base import REQUESTS, FormatError, Sampling
 from llmserving.errors import ApiError, bad_request
 from llmserving.generation import SequenceRequest
@@ -35,7 +35,7 @@ OFF_THE_LOOP = 4096  # characters or tokens: more are worked on in a thread, so 
 async def encode(server: Server, text: str, *, special: bool = True) -> list[int]:
     """Return the tokens of a text; raise ApiError 400 if they cannot fit, without counting them all."""
     check_characters(server, text)
-    return await _beside(len(text), partial(server.tokenizer.encode, text, special=special))
+    return await at_length(len(text), partial(server.tokenizer.encode, text, special=special))
 
 
 async def encode_each(server: Server, prompts: Sequence[str | list[int]]) -> list[list[int]]:
@@ -44,18 +44,21 @@ async def encode_each(server: Server, prompts: Sequence[str | list[int]]) -> lis
     for text in texts:
         check_characters(server, text)
     read = server.tokenizer.encode
-    return await _beside(sum(map(len, texts)), lambda: [read(one) if isinstance(one, str) else one for one in prompts])
+    return await at_length(
+        sum(map(len, texts)), lambda: [read(one) if isinstance(one, str) else one for one in prompts]
+    )
 
 
 async def decode_each(server: Server, prompts: Sequence[str | list[int]]) -> list[str]:
     """Return the texts of prompts, special tokens and all; those that are texts already are as they were given."""
     read = partial(server.tokenizer.decode, special=True)
     size = sum(len(one) for one in prompts if not isinstance(one, str))
-    return await _beside(size, lambda: [one if isinstance(one, str) else read(one) for one in prompts])
+    return await at_length(size, lambda: [one if isinstance(one, str) else read(one) for one in prompts])
 
 
-async def _beside(size: int, work: Callable[[], Found]) -> Found:
-    return work() if size < OFF_THE_LOOP else await asyncio.to_thread(work)
+async def at_length(size: int, work: Callable[[], Found]) -> Found:
+    """Return what the work on so many characters or tokens returns."""
+    return work() if size < OFF_THE_LOOP else await beside(work)
 
 
 async def encode_chat(
@@ -69,7 +72,7 @@ async def encode_chat(
 
 async def _rendered(server: Server, render: Callable[[], str]) -> str:
     try:
-        return await server.workshop.do(render, rendering.SECONDS)
+        return await while_there(CALLER.get(), server.workshop.do(render, rendering.SECONDS))
     except ChatTemplateError as error:
         raise bad_request(str(error), "messages") from error
     except OvertimeError as error:
@@ -215,7 +218,7 @@ async def _schema(server: Server, response_format: Mapping[str, Any] | None) -> 
         text = f"response_format: this engine cannot do {response_format['type']!r}, only 'text'; vLLM's can"
         raise bad_request(text, "response_format")
     try:
-        await asyncio.to_thread(check, response_format)
+        await beside(partial(check, response_format))
     except FormatError as error:
         raise bad_request(f"response_format: {error}", "response_format") from error
     return response_format

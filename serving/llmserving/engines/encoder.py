@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +17,7 @@ from llmserving.engines.vocabulary import check
 from llmserving.files import sentences
 from llmserving.loading import memory
 from llmserving.loading.vocabulary import size_of
+from llmserving.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,8 +53,7 @@ class Encoder:
 
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """Return one vector of length 1 for each prompt; raise SequenceError where there is none."""
-        loop = asyncio.get_running_loop()
-        return [await loop.run_in_executor(self._thread, self.vector, prompt) for prompt in prompts]
+        return [await in_thread(partial(self.vector, prompt), self._thread) for prompt in prompts]
 
     def vector(self, prompt: Sequence[int]) -> list[float]:
         """Return the vector of one prompt, in this thread."""
