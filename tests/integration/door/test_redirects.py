@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.raw import nginx_version
+from tests.support.raw import exchange, nginx_version
 
 pytestmark = pytest.mark.parametrize("door", ["prefix", "regex"], indirect=True)
 OWN = "/apis/rayservice/chat"
@@ -84,6 +84,33 @@ def test_a_model_that_calls_itself_by_the_front_ends_host_is_led_as_well(door):
         ("https://inner.example/a", "https://inner.example/a"),
     ):
         assert door.ask(answer=answer(Location=said), headers=heard).headers["location"] == read
+
+
+PORTS = {  # (the caller's Host, what a model says) -> what its caller reads; of another port is another server
+    ("proxy.test:80", "http://proxy.test/items/"): f"{OWN}/items/",
+    ("proxy.test:80", "http://proxy.test:80/items/"): f"{OWN}/items/",
+    ("proxy.test:80", f"http://proxy.test{OWN}/items/"): f"http://proxy.test{OWN}/items/",
+    ("proxy.test:80", "https://proxy.test/items/"): "https://proxy.test/items/",
+    ("proxy.test:443", "https://proxy.test/items/"): f"https://proxy.test{OWN}/items/",
+    ("proxy.test:443", "https://proxy.test:443/items/"): f"https://proxy.test:443{OWN}/items/",
+    ("proxy.test:443", f"https://proxy.test{OWN}/items/"): f"https://proxy.test{OWN}/items/",
+    ("proxy.test:443", "https://proxy.test"): f"https://proxy.test{OWN}",
+    ("proxy.test:443", "http://proxy.test/items/"): "http://proxy.test/items/",
+    ("proxy.test:8443", "https://proxy.test/items/"): "https://proxy.test/items/",
+    ("proxy.test:4430", "https://proxy.test/items/"): "https://proxy.test/items/",
+    ("proxy.test:8080", "http://proxy.test:80/items/"): "http://proxy.test:80/items/",
+}
+
+
+@pytest.mark.parametrize(("host", "said", "read"), [(*asked, read) for asked, read in PORTS.items()])
+@pytest.mark.parametrize("field", ["Host", "X-Forwarded-Host"])
+def test_a_port_that_the_caller_named_and_the_model_leaves_out_is_its_schemes_own(door, field, host, said, read):
+    """Clients and front ends name it now and then; a framework that knows the scheme leaves it out."""
+    door.upstream.answer = answer(Location=said)
+    hosts = {"Host": "other.test"} | {field: host}
+    fields = "".join(f"{name}: {value}\r\n" for name, value in hosts.items())
+    told = exchange(door.daemon.port, f"GET {OWN}/ HTTP/1.1\r\n{fields}Connection: close\r\n\r\n".encode())
+    assert f"Location: {read}\r\n" in told.decode()
 
 
 def test_a_post_that_is_redirected_keeps_its_body_and_ends_at_the_model(door):
