@@ -156,6 +156,8 @@ def test_a_caller_gives_a_gateway_or_sidecar_no_orders_of_how_to_treat_its_call(
     sent(door, *((f"X-Envoy-{name}", "1000") for name in [*orders, *words]))
     found = [name for name, _ in door.upstream.fields if name.lower().startswith("x-envoy")]
     assert found == [f"X-Envoy-{name}" for name in words]
+    sent(door, ("X-Client-Trace-Id", "1f6c"), ("X-Request-Id", "kept"))
+    assert (door.upstream.got("X-Client-Trace-Id"), door.upstream.got("X-Request-Id")) == ([], ["kept"])
 
 
 def test_the_model_learns_by_which_host_scheme_and_prefix_it_was_asked(door):
