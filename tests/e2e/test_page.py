@@ -168,6 +168,12 @@ def test_a_separator_of_unicodes_lines_is_a_character_as_any_other(
     assert browser.find_element(By.ID, "answer").get_property("textContent") == "a\u2028b"
 
 
+@pytest.mark.parametrize("fields", ["data: a", "event:\ndata: a", "event: add\nevent: \ndata: a"])
+def test_an_event_without_a_name_or_with_an_empty_one_is_a_message(browser: webdriver.Chrome, site: str, fields: str):
+    browser.get(site)
+    assert browser.execute_script("return event(arguments[0])", fields) == {"name": "message", "data": "a"}
+
+
 @pytest.mark.parametrize(
     ("button", "failure"),
     [
