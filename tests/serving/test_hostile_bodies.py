@@ -13,6 +13,7 @@ from conftest import listening, tokens_made, wait_for
 from llmserving import overtime, rendering
 from llmserving.api import answer, messages, requests
 from llmserving.api import body as bodies
+from llmserving.api.callers import CALLER
 from llmserving.overtime import Workshop
 from llmserving.server import load
 from llmserving.settings import from_mapping
@@ -189,6 +190,11 @@ def test_the_parts_of_all_messages_are_counted_before_any_is_looked_at(echo):
     assert response.json()["error"]["message"] == "messages: they have at most 8192 parts in all"
 
 
+async def waits():
+    """Hear of a caller who does not hang up, as an application does: nothing comes."""
+    await asyncio.Event().wait()
+
+
 def test_few_long_bodies_are_read_at_once_however_many_come():
     """Each may take more than a hundred megabytes while it is read."""
     reading, most, lock = set(), [], threading.Lock()
@@ -206,6 +212,7 @@ def test_few_long_bodies_are_read_at_once_however_many_come():
         return {}
 
     async def scenario():
+        CALLER.set(waits)
         raw = b" " * bodies.OFF_THE_LOOP
         await asyncio.gather(*(bodies.read(Anything, raw, parse) for _ in range(12)))
 
@@ -223,8 +230,12 @@ def test_a_long_body_is_read_and_a_conversation_rendered_beside_the_loop():
             seen.append(threading.get_ident())
             return self
 
-    asyncio.run(bodies.read(Noted, b'{"a": 1}'))
-    asyncio.run(bodies.read(Noted, b'{"a": 1}' + b" " * bodies.OFF_THE_LOOP))
+    async def scenario():
+        CALLER.set(waits)
+        await bodies.read(Noted, b'{"a": 1}')
+        await bodies.read(Noted, b'{"a": 1}' + b" " * bodies.OFF_THE_LOOP)
+
+    asyncio.run(scenario())
     asyncio.run(Workshop().do(lambda: str(seen.append(threading.get_ident())), 30))
     assert [thread == threading.get_ident() for thread in seen] == [True, False, False]
 
