@@ -21,12 +21,13 @@ from rayproxy import log, wiring
 from rayproxy.admin.server import application, serve
 from rayproxy.gateway.speaker import Speaker
 from rayproxy.listen import kernel_has_ipv6, parse_listen
-from rayproxy.model import Readiness, Route
+from rayproxy.model import Readiness, Route, Snapshot
 from rayproxy.nginx.process import ManagedNginx
 from rayproxy.nginx.template_loader import TemplateChoice
 from rayproxy.nginx.templates import BUILT_IN
 from rayproxy.reconcile.loop import Both, Loop, Report, Signals
 from rayproxy.reconcile.reconciler import Config, Reconciler
+from rayproxy.reconcile.second_look import SecondLook
 from rayproxy.report.best_effort import BestEffort
 from rayproxy.report.events import Event, Recorder
 from rayproxy.report.metrics import Metrics
@@ -148,8 +149,14 @@ class App:
         check = partial(wiring.check_template, revisions=self.revisions, nginx=self.nginx, conf=conf)
         template = TemplateChoice(self.settings.template, check)
         policy, grants = wiring.make_policy(self.settings), wiring.make_grants(self.settings, self.labels)
-        stop, wake = self.signals.stop, self.signals.wake.set
-        config = Config(policy, conf, template, grants, self._answering, grants.confirm, stop, wake)
+
+        def look() -> Snapshot:
+            snapshot = self.source.confirm()
+            grants.confirm()
+            return snapshot
+
+        again = SecondLook(look, self.signals.stop, self.signals.wake.set)
+        config = Config(policy, conf, template, grants, again.take, self._answering)
         return Reconciler(self.source, self.ledger, self.revisions, self.nginx, config)
 
     def _admin(self) -> WSGIServer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,6 @@ from rayproxy.reconcile.damping import Damped, Damping
 from rayproxy.reconcile.plan import Changes, plan, vanishes_at_once
 from rayproxy.reconcile.refused import Refused
 from rayproxy.reconcile.room import Room
-from rayproxy.reconcile.second_look import SecondLook
 from rayproxy.sources.base import Source
 
 NOTHING = Settled((), {}, ())
@@ -38,19 +36,16 @@ LARGE = 1000  # routes; below, nginx -t on the whole takes some 30 ms
 class Config:
     """What a cycle goes by besides the objects.
 
-    `template` and `grants` return what to use now, and what is wrong with it; `confirm` looks again at what the grants
-    go by; `answering` returns a route with its requests for those alone of whom it is known that they answer; `stop`
-    is set when the daemon ends; `wake` asks for another cycle.
+    `template` and `grants` return what to use now, and what is wrong with it; `second_look` looks past every
+    cache; `answering` returns a route with its requests for those alone of whom it is known that they answer.
     """
 
     policy: Policy
     nginx: NginxConf
     template: Callable[[], tuple[LocationTemplate, tuple[str, ...]]]
     grants: Callable[[], tuple[Grants, tuple[str, ...]]]
+    second_look: Callable[[], Snapshot]
     answering: Callable[[Route], Route] = lambda route: route
-    confirm: Callable[[], None] = lambda: None
-    stop: threading.Event = field(default_factory=threading.Event)
-    wake: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -126,7 +121,6 @@ class Reconciler:
         settings = config.nginx.settings
         self._room = Room(settings.max_draining, settings.workers, settings.worker_shutdown_timeout)
         self._refused = Refused()
-        self._second_look = SecondLook(self._confirm, config.stop, config.wake)
 
     def run_once(self, *, resync: bool = False) -> Outcome:
         """Make what is served what the objects say.
@@ -215,14 +209,9 @@ class Reconciler:
         held = self._hold(desired, current)
         changes = plan(current.sums, held.sums)
         if vanishes_at_once(current.routes, changes):
-            held = self._hold(self._desire(self._second_look.take(), current), current)
+            held = self._hold(self._desire(self.config.second_look(), current), current)
             changes = plan(current.sums, held.sums)
         return held, changes
-
-    def _confirm(self) -> Snapshot:
-        snapshot = self.source.confirm()
-        self.config.confirm()
-        return snapshot
 
     def _hold(self, desired: Desired, current: Current) -> Desired:
         """Keep what is live where what should be is not known, or was refused by nginx as it is."""

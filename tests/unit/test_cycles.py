@@ -92,12 +92,13 @@ class Cycle:
 @pytest.fixture
 def cycle(tmp_path: Path) -> Cycle:
     conf = replace(CONF, settings=NginxSettings(trusted_pages=("chat",)))
-    config = Config(Policy(gateways=routes.GATEWAYS), conf, lambda: (load_location("prefix"), ()), NamePolicy(None, 0))
     revisions = Revisions(tmp_path, lambda name: revision_conf(name, "/run"))
     ledger = Ledger(FileStore(tmp_path), 0, lambda: None)
     ledger.look()
     source: Any = Source()
     nginx: Any = Nginx()
+    policy, grants = Policy(gateways=routes.GATEWAYS), NamePolicy(None, 0)
+    config = Config(policy, conf, lambda: (load_location("prefix"), ()), grants, source.confirm)
     return Cycle(source, nginx, Reconciler(source, ledger, revisions, nginx, config))
 
 
