@@ -258,12 +258,9 @@ class ManagedNginx(Nginx):
     def stop(self, grace: float) -> None:
         """Let streams end for `grace` seconds, then end nginx."""
         self._reap()
-        master = self.master()
         if self._child:
             self._end_start(self._child)
-        ending = [master] if master else self._orphans()
-        if self._child and (child := procfs.identify(self._child.pid)):  # it may be no master yet
-            ending.append(child)
+        ending = [master] if (master := self.master()) else self._orphans()
         for number in (signal.SIGQUIT, signal.SIGTERM):
             self._send(ending, number)
             self._wait(grace, lambda: not any(procfs.identify(process.pid) == process for process in ending))
