@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
 from socketserver import TCPServer, ThreadingMixIn
-from typing import IO, TYPE_CHECKING, Any, cast
-from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer, make_server
+from typing import TYPE_CHECKING, Any, cast
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 ACCEPT_PAUSE = 0.2  # s, where no file descriptor is left
 MOST = 32  # connections at a time; probes and Prometheus together have a handful
-LONGEST = 65536  # bytes of a request's first line
 WHOLE = 10.0  # s for a connection from its first byte to its last, however slow its caller is
 Check = Callable[[], str | None]  # returns what is wrong, or None
 
@@ -91,26 +91,20 @@ class _Server6(_Server):
         super().server_bind()
 
 
-class _Answering(ServerHandler):
-    def log_exception(self, exc_info: Any) -> None:  # noqa: ANN401 - as the base class has it
-        """Tell what is wrong."""
-        _tell(exc_info[1])
+class _Errors(io.StringIO):
+    """What wsgiref has for a person to read of a failure, and flushes in the midst of it."""
+
+    def flush(self) -> None:
+        """Tell it as the rest is told."""
+        _tell(sys.exception())
 
 
 class _Quiet(WSGIRequestHandler):
     timeout = 5  # s for a client to send its request, and to take a piece of the answer
 
-    def handle(self) -> None:
-        """Answer one request: as the base class does, but for what tells of failures."""
-        self.raw_requestline = self.rfile.readline(LONGEST + 1)
-        if len(self.raw_requestline) > LONGEST:
-            self.requestline = self.request_version = self.command = ""
-            self.send_error(414)
-        elif self.parse_request():
-            streams = cast("IO[bytes]", self.rfile), cast("IO[bytes]", self.wfile), self.get_stderr()
-            handler = _Answering(*streams, self.get_environ(), multithread=False)
-            handler.request_handler = self  # type: ignore[attr-defined]
-            handler.run(cast("WSGIApplication", cast("WSGIServer", self.server).get_app()))
+    def get_stderr(self) -> io.StringIO:
+        """Return what takes the place of standard error, which may block."""
+        return _Errors()
 
     def log_message(self, *_: object) -> None:
         """Say nothing: probes come every few seconds."""
@@ -145,8 +139,8 @@ def serve(address: Listen, app: WSGIApplication) -> WSGIServer:
 
 
 def _tell(error: BaseException | None) -> None:
-    """Log what is wrong as the rest is logged, for standard error may block; say nothing of a caller that is away."""
-    if not isinstance(error, OSError):
+    """Log what is wrong, as JSON to what never blocks; say nothing of a caller that is away."""
+    if error and not isinstance(error, OSError):
         structlog.get_logger().error("the admin server could not answer", exc_info=error)
 
 
