@@ -171,7 +171,7 @@ def test_while_a_second_list_comes_slowly_the_loop_turns_and_what_it_says_at_las
     def slow(connection) -> None:
         nonlocal pages
         pages -= 1
-        time.sleep(4)
+        time.sleep(4)  # of each page; all five take twice as long as a second look is waited for
         page([], api.version, "more" if pages else "")(connection)
 
     vanish(api, slow)
